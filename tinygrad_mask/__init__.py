@@ -1,0 +1,8 @@
+"""A small reverse-mode autodiff framework that learns whether a face mask is worn properly."""
+
+from tinygrad_mask.autograd import Function, is_grad_enabled, no_grad
+from tinygrad_mask.tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = ["Function", "Tensor", "is_grad_enabled", "no_grad"]

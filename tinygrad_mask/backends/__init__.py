@@ -1,0 +1,22 @@
+"""The devices: `get_backend("cpu")` and what it offers."""
+
+from tinygrad_mask.backends.interface import Array, Backend, Window
+from tinygrad_mask.backends.reference import ReferenceBackend
+
+__all__ = ["Array", "Backend", "Window", "get_backend"]
+
+_CPU = ReferenceBackend()
+
+
+def get_backend(device: "str | Backend") -> Backend:
+    """Return the backend of a device: `cpu`, or `auto` for the fastest device that is there.
+
+    Raises `ValueError` where the device is unknown or is not available here.
+    """
+    if isinstance(device, Backend):
+        return device
+    if device in ("cpu", "auto"):
+        return _CPU
+    if device == "cuda":
+        raise ValueError("device 'cuda' is not available: this version has no CUDA backend yet")
+    raise ValueError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")

@@ -1,0 +1,238 @@
+"""What a device has to offer: an array module and the kernels, all arrays NHWC and HWIO.
+
+A backend works on plain arrays of its own array module; it has never heard of tensors or gradients
+being recorded. Kernels may be handed any strided view and must not write into their inputs; every
+result is a new array of the inputs' dtype. Names in the shapes: N images, H and W height and
+width, C channels of the input, O of the output, P and Q height and width of the output.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+"""An array of the backend's own array module (NumPy or CuPy)."""
+
+
+class Window(NamedTuple):
+    """How a window slides over an image: the geometry shared by convolution and pooling.
+
+    `padding` is `((top, bottom), (left, right))` in pixels; the two sides may differ, as 'same'
+    needs with an even window.
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    dilation: tuple[int, int] = (1, 1)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """`floor((size + padding - dilation * (window - 1) - 1) / stride) + 1` for each axis."""
+        (kh, kw), (sh, sw), ((top, bottom), (left, right)), (dh, dw) = self
+        return (
+            (height + top + bottom - dh * (kh - 1) - 1) // sh + 1,
+            (width + left + right - dw * (kw - 1) - 1) // sw + 1,
+        )
+
+
+class Backend(ABC):
+    """One device: its array module `xp` and its kernels."""
+
+    name: str
+    """The device's name as the user writes it: `cpu`, `cuda`."""
+
+    xp: Any
+    """The array module: `numpy` or one with its interface."""
+
+    # --- moving data ------------------------------------------------------------------------
+
+    @abstractmethod
+    def asarray(self, host: Array) -> Array:
+        """Return a NumPy array's contents as an array of this device; may share memory."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> Array:
+        """Return an array of this device as a NumPy array; may share memory."""
+
+    @abstractmethod
+    def bernoulli(
+        self, generator: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
+    ) -> Array:
+        """Draw an array of zeros and ones that is 1 with probability `p`, on this device."""
+
+    # --- convolution and pooling ------------------------------------------------------------
+
+    @abstractmethod
+    def conv2d(
+        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        """Cross-correlate `x` (N, H, W, C) with `weight` (KH, KW, C / groups, O); (N, P, Q, O)."""
+
+    @abstractmethod
+    def conv2d_grad_input(
+        self,
+        grad_output: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+    ) -> Array:
+        """From `grad_output` (N, P, Q, O) the gradient of the input, (N, H, W, C)."""
+
+    @abstractmethod
+    def conv2d_grad_weight(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+    ) -> Array:
+        """From `grad_output` (N, P, Q, O) the gradient of the weight, (KH, KW, C / groups, O)."""
+
+    @abstractmethod
+    def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
+        """The maximum of each window, (N, P, Q, C), and which tap of the window held it.
+
+        The tap is an integer array of the same shape: `row * KW + column` of the first maximum in
+        reading order, or of the first NaN. Padding counts as minus infinity.
+        """
+
+    @abstractmethod
+    def max_pool2d_grad(
+        self, grad_output: Array, taps: Array, input_shape: tuple[int, ...], window: Window
+    ) -> Array:
+        """From `grad_output` (N, P, Q, C) and the taps the gradient of the input, (N, H, W, C)."""
+
+    @abstractmethod
+    def avg_pool2d(self, x: Array, window: Window, count_include_pad: bool) -> Array:
+        """The mean of each window, (N, P, Q, C); padding counts as zeros, or not at all."""
+
+    @abstractmethod
+    def avg_pool2d_grad(
+        self,
+        grad_output: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        count_include_pad: bool,
+    ) -> Array:
+        """From `grad_output` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
+
+    # --- activations: forward from x, gradient from what is cheapest to keep ------------------
+
+    @abstractmethod
+    def sigmoid(self, x: Array) -> Array:
+        """`1 / (1 + exp(-x))`, without overflow at either end."""
+
+    @abstractmethod
+    def sigmoid_grad(self, grad_output: Array, y: Array) -> Array:
+        """`grad_output * y * (1 - y)`, from the output y."""
+
+    @abstractmethod
+    def tanh(self, x: Array) -> Array:
+        """The hyperbolic tangent."""
+
+    @abstractmethod
+    def tanh_grad(self, grad_output: Array, y: Array) -> Array:
+        """`grad_output * (1 - y ** 2)`, from the output y."""
+
+    @abstractmethod
+    def relu(self, x: Array) -> Array:
+        """`max(x, 0)`; NaN stays NaN."""
+
+    @abstractmethod
+    def relu_grad(self, grad_output: Array, y: Array) -> Array:
+        """`grad_output` where the output y is positive, else 0."""
+
+    @abstractmethod
+    def leaky_relu(self, x: Array, negative_slope: float) -> Array:
+        """`x` where x is positive, else `negative_slope * x`."""
+
+    @abstractmethod
+    def leaky_relu_grad(self, grad_output: Array, x: Array, negative_slope: float) -> Array:
+        """`grad_output` where x is positive, else `negative_slope * grad_output`."""
+
+    @abstractmethod
+    def silu(self, x: Array) -> Array:
+        """`x * sigmoid(x)`."""
+
+    @abstractmethod
+    def silu_grad(self, grad_output: Array, x: Array) -> Array:
+        """`grad_output * s * (1 + x * (1 - s))` with `s = sigmoid(x)`."""
+
+    # --- normalisation and loss ---------------------------------------------------------------
+
+    @abstractmethod
+    def batch_norm(
+        self, x: Array, weight: Array, bias: Array, mean: Array, inverse_std: Array
+    ) -> Array:
+        """`(x - mean) * inverse_std * weight + bias`; x (..., C), the others (C,)."""
+
+    @abstractmethod
+    def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
+        """Mean and (biased) variance of `x` (..., C) over all axes but the last, each (C,)."""
+
+    @abstractmethod
+    def batch_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array,
+        mean: Array,
+        inverse_std: Array,
+        training: bool,
+    ) -> tuple[Array, Array, Array]:
+        """The gradients of x (..., C), weight (C,) and bias (C,).
+
+        In training mean and variance were those of the batch, and the gradient flows through
+        them; otherwise they are constants.
+        """
+
+    @abstractmethod
+    def cross_entropy(
+        self, logits: Array, target: Array, weight: Array | None, label_smoothing: float
+    ) -> tuple[Array, Array]:
+        """Loss, of shape (), and its gradient with respect to the logits, (N, K).
+
+        `logits` (N, K), `target` (N,) integers in [0, K), `weight` (K,) or None. Both come from one
+        pass: the gradient is the softmax that the loss needs anyway, less the target.
+        """
+
+    # --- scattering and updates ---------------------------------------------------------------
+
+    @abstractmethod
+    def scatter_add(self, grad_output: Array, shape: tuple[int, ...], index: Any) -> Array:
+        """Zeros of `shape`, plus `grad_output` at `[index]`; repeated indices add up in order."""
+
+    @abstractmethod
+    def sgd_update(
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        velocities: Sequence[Array] | None,
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        """One step of stochastic gradient descent, in place on parameters and velocities."""
+
+    @abstractmethod
+    def adam_update(
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        first_moments: Sequence[Array],
+        second_moments: Sequence[Array],
+        *,
+        step: int,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        """One step of Adam (or AdamW, where `decoupled`), in place; `step` counts from 1."""

@@ -1,0 +1,345 @@
+"""The plain NumPy meaning of every kernel: the specification of the compiled ones, and what runs
+where nothing is compiled.
+
+A window that slides over an image is handled tap by tap wherever that is clearest: for the tap in
+row i and column j of the window, `_tap` is the strided view of all pixels that it meets.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_mask.backends.interface import Array, Backend, Window
+
+
+class ReferenceBackend(Backend):
+    """NumPy arrays and NumPy kernels."""
+
+    name = "cpu"
+    xp = np
+
+    # --- moving data ------------------------------------------------------------------------
+
+    def asarray(self, host: Array) -> Array:
+        return np.asarray(host)
+
+    def to_host(self, array: Array) -> Array:
+        return array
+
+    def bernoulli(
+        self, generator: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
+    ) -> Array:
+        return self.asarray((generator.random(shape, dtype=np.float32) < p).astype(dtype))
+
+    # --- convolution ------------------------------------------------------------------------
+
+    def conv2d(
+        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        columns = self._im2col(x, window)
+        y = self.xp.concatenate(
+            [
+                self.xp.tensordot(c, w, axes=3)
+                for c, w in zip(
+                    self.xp.split(columns, groups, axis=-1),
+                    self.xp.split(weight, groups, axis=-1),
+                    strict=True,
+                )
+            ],
+            axis=-1,
+        )
+        if bias is not None:
+            y += bias
+        return y
+
+    def conv2d_grad_input(
+        self,
+        grad_output: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+    ) -> Array:
+        # One matrix product gives what every tap of every window sends back; the taps that met
+        # the same pixel are then added up.
+        grad_columns = self.xp.concatenate(
+            [
+                self.xp.tensordot(g, w, axes=(3, 3))
+                for g, w in zip(
+                    self.xp.split(grad_output, groups, axis=-1),
+                    self.xp.split(weight, groups, axis=-1),
+                    strict=True,
+                )
+            ],
+            axis=-1,
+        )
+        padded = self.xp.zeros(_padded_shape(input_shape, window), dtype=grad_output.dtype)
+        for i, j in _taps(window):
+            _tap(padded, i, j, window)[...] += grad_columns[:, :, :, i, j]
+        return _unpad(padded, input_shape, window)
+
+    def conv2d_grad_weight(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+    ) -> Array:
+        columns = self._im2col(x, window)
+        return self.xp.concatenate(
+            [
+                self.xp.tensordot(c, g, axes=((0, 1, 2), (0, 1, 2)))
+                for c, g in zip(
+                    self.xp.split(columns, groups, axis=-1),
+                    self.xp.split(grad_output, groups, axis=-1),
+                    strict=True,
+                )
+            ],
+            axis=-1,
+        )
+
+    def _im2col(self, x: Array, window: Window) -> Array:
+        """The pixels under each tap of each window, (N, P, Q, KH, KW, C)."""
+        n, h, w, c = x.shape
+        p, q = window.output_size(h, w)
+        padded = self._pad(x, window, 0)
+        columns = self.xp.empty((n, p, q, *window.size, c), dtype=x.dtype)
+        for i, j in _taps(window):
+            columns[:, :, :, i, j] = _tap(padded, i, j, window)
+        return columns
+
+    def _pad(self, x: Array, window: Window, value: float) -> Array:
+        if window.padding == ((0, 0), (0, 0)):
+            return x
+        padded = self.xp.full(_padded_shape(x.shape, window), value, dtype=x.dtype)
+        _unpad(padded, x.shape, window)[...] = x
+        return padded
+
+    # --- pooling ----------------------------------------------------------------------------
+
+    def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
+        padded = self._pad(x, window, -np.inf)
+        best = _tap(padded, 0, 0, window).copy()
+        taps = self.xp.zeros(best.shape, dtype=np.int32)
+        for tap, (i, j) in enumerate(_taps(window)):
+            values = _tap(padded, i, j, window)
+            # Strictly greater: of equal values the first keeps the place. NaN is not greater than
+            # anything, so it has to be let in, and then nothing may displace it.
+            better = (values > best) | ((values != values) & (best == best))
+            self.xp.copyto(best, values, where=better)
+            self.xp.copyto(taps, tap, where=better)
+        return best, taps
+
+    def max_pool2d_grad(
+        self, grad_output: Array, taps: Array, input_shape: tuple[int, ...], window: Window
+    ) -> Array:
+        padded = self.xp.zeros(_padded_shape(input_shape, window), dtype=grad_output.dtype)
+        for tap, (i, j) in enumerate(_taps(window)):
+            _tap(padded, i, j, window)[...] += self.xp.where(taps == tap, grad_output, 0)
+        return _unpad(padded, input_shape, window)
+
+    def avg_pool2d(self, x: Array, window: Window, count_include_pad: bool) -> Array:
+        padded = self._pad(x, window, 0)
+        total = _tap(padded, 0, 0, window).copy()
+        for i, j in list(_taps(window))[1:]:
+            total += _tap(padded, i, j, window)
+        total /= self._pixel_counts(x.shape, window, count_include_pad, x.dtype)
+        return total
+
+    def avg_pool2d_grad(
+        self,
+        grad_output: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        count_include_pad: bool,
+    ) -> Array:
+        share = grad_output / self._pixel_counts(
+            input_shape, window, count_include_pad, grad_output.dtype
+        )
+        padded = self.xp.zeros(_padded_shape(input_shape, window), dtype=grad_output.dtype)
+        for i, j in _taps(window):
+            _tap(padded, i, j, window)[...] += share
+        return _unpad(padded, input_shape, window)
+
+    def _pixel_counts(
+        self, input_shape: tuple[int, ...], window: Window, count_include_pad: bool, dtype: Any
+    ) -> Array:
+        """How many pixels each window's mean is over, (P, Q, 1)."""
+        _, h, w, _ = input_shape
+        ones = self.xp.ones((1, h, w, 1), dtype=dtype)
+        padded = self._pad(ones, window, 1 if count_include_pad else 0)
+        count = sum(_tap(padded, i, j, window) for i, j in _taps(window))
+        return count[0]  # type: ignore[index]
+
+    # --- activations ------------------------------------------------------------------------
+
+    def sigmoid(self, x: Array) -> Array:
+        # exp of a negative number never overflows; 1 - e/(1+e) = 1/(1+e) covers the other side.
+        e = self.xp.exp(-self.xp.abs(x))
+        return self.xp.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+    def sigmoid_grad(self, grad_output: Array, y: Array) -> Array:
+        return grad_output * y * (1 - y)
+
+    def tanh(self, x: Array) -> Array:
+        return self.xp.tanh(x)
+
+    def tanh_grad(self, grad_output: Array, y: Array) -> Array:
+        return grad_output * (1 - y * y)
+
+    def relu(self, x: Array) -> Array:
+        return self.xp.maximum(x, 0)
+
+    def relu_grad(self, grad_output: Array, y: Array) -> Array:
+        return grad_output * (y > 0)
+
+    def leaky_relu(self, x: Array, negative_slope: float) -> Array:
+        return self.xp.where(x > 0, x, negative_slope * x)
+
+    def leaky_relu_grad(self, grad_output: Array, x: Array, negative_slope: float) -> Array:
+        return self.xp.where(x > 0, grad_output, negative_slope * grad_output)
+
+    def silu(self, x: Array) -> Array:
+        return x * self.sigmoid(x)
+
+    def silu_grad(self, grad_output: Array, x: Array) -> Array:
+        s = self.sigmoid(x)
+        return grad_output * s * (1 + x * (1 - s))
+
+    # --- normalisation and loss ---------------------------------------------------------------
+
+    def batch_norm(
+        self, x: Array, weight: Array, bias: Array, mean: Array, inverse_std: Array
+    ) -> Array:
+        return (x - mean) * (inverse_std * weight) + bias
+
+    def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
+        axes = tuple(range(x.ndim - 1))
+        return x.mean(axis=axes), x.var(axis=axes)
+
+    def batch_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array,
+        mean: Array,
+        inverse_std: Array,
+        training: bool,
+    ) -> tuple[Array, Array, Array]:
+        axes = tuple(range(x.ndim - 1))
+        normalised = (x - mean) * inverse_std
+        grad_weight = (grad_output * normalised).sum(axis=axes)
+        grad_bias = grad_output.sum(axis=axes)
+        grad_input = grad_output
+        if training:
+            # The batch's own mean and variance depend on x: Ioffe and Szegedy 2015, section 3.
+            count = x.size // x.shape[-1]
+            grad_input = grad_output - (grad_bias + normalised * grad_weight) / count
+        return grad_input * (inverse_std * weight), grad_weight, grad_bias
+
+    def cross_entropy(
+        self, logits: Array, target: Array, weight: Array | None, label_smoothing: float
+    ) -> tuple[Array, Array]:
+        n, classes = logits.shape
+        xp, dtype = self.xp, logits.dtype
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        exponentials = xp.exp(shifted)
+        total = exponentials.sum(axis=1, keepdims=True)
+        log_probabilities = shifted - xp.log(total)
+        # The wanted distribution of each row, times the weights of its classes.
+        wanted = xp.full((n, classes), label_smoothing / classes, dtype=dtype)
+        wanted[xp.arange(n), target] += 1 - label_smoothing
+        normaliser: Any = n
+        if weight is not None:
+            wanted *= weight
+            normaliser = weight[target].sum()
+        loss = -(wanted * log_probabilities).sum() / normaliser
+        gradient = exponentials / total * wanted.sum(axis=1, keepdims=True) - wanted
+        return xp.asarray(loss, dtype=dtype), gradient / normaliser
+
+    # --- scattering and updates ---------------------------------------------------------------
+
+    def scatter_add(self, grad_output: Array, shape: tuple[int, ...], index: Any) -> Array:
+        grad_input = np.zeros(shape, dtype=grad_output.dtype)
+        np.add.at(grad_input, index, grad_output)
+        return grad_input
+
+    def sgd_update(
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        velocities: Sequence[Array] | None,
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        for k, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            update = gradient + weight_decay * parameter if weight_decay else gradient
+            if velocities is not None:
+                velocity = velocities[k]
+                velocity *= momentum
+                velocity += update
+                update = update + momentum * velocity if nesterov else velocity
+            parameter -= lr * update
+
+    def adam_update(
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        first_moments: Sequence[Array],
+        second_moments: Sequence[Array],
+        *,
+        step: int,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        beta1, beta2 = betas
+        for parameter, gradient, m, v in zip(
+            parameters, gradients, first_moments, second_moments, strict=True
+        ):
+            if decoupled:
+                parameter *= 1 - lr * weight_decay
+            elif weight_decay:
+                gradient = gradient + weight_decay * parameter
+            m *= beta1
+            m += (1 - beta1) * gradient
+            v *= beta2
+            v += (1 - beta2) * gradient * gradient
+            scale = self.xp.sqrt(v / (1 - beta2**step))
+            scale += eps
+            parameter -= lr / (1 - beta1**step) * m / scale
+
+
+def _taps(window: Window) -> Iterator[tuple[int, int]]:
+    """The rows and columns of a window, in reading order."""
+    return ((i, j) for i in range(window.size[0]) for j in range(window.size[1]))
+
+
+def _tap(padded: Array, i: int, j: int, window: Window) -> Array:
+    """The view of `padded` (N, H, W, C) that tap (i, j) of every window meets, (N, P, Q, C)."""
+    _, h, w, _ = padded.shape
+    p, q = Window(window.size, window.stride, dilation=window.dilation).output_size(h, w)
+    (sh, sw), (dh, dw) = window.stride, window.dilation
+    rows = slice(i * dh, i * dh + (p - 1) * sh + 1, sh)
+    columns = slice(j * dw, j * dw + (q - 1) * sw + 1, sw)
+    return padded[:, rows, columns]
+
+
+def _padded_shape(shape: tuple[int, ...], window: Window) -> tuple[int, ...]:
+    n, h, w, c = shape
+    (top, bottom), (left, right) = window.padding
+    return n, h + top + bottom, w + left + right, c
+
+
+def _unpad(padded: Array, shape: tuple[int, ...], window: Window) -> Array:
+    """The view of `padded` without its padding."""
+    _, h, w, _ = shape
+    (top, _), (left, _) = window.padding
+    return padded[:, top : top + h, left : left + w]

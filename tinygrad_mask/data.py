@@ -1,0 +1,207 @@
+"""From a data set to batches: items fetched in a seeded order, ahead of time, by a few threads.
+
+Batches are NumPy arrays; whoever trains makes tensors of them. Threads, not processes, because what
+takes the time (reading files, decoding images, NumPy on whole arrays) releases the interpreter's
+lock.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Item = TypeVar("Item", covariant=True)
+
+
+class Dataset(Protocol[Item]):
+    """A sized collection of items, numbered from 0.
+
+    A `DataLoader` with workers calls `__getitem__` from several threads at once. An item that
+    depends on its index alone is the same in every run, whatever the number of workers.
+    """
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def __getitem__(self, index: int, /) -> Item:
+        """Return one item, `0 <= index < len(self)`."""
+
+
+class ArrayDataset:
+    """Arrays side by side: item i is the tuple of their rows i (views, not copies)."""
+
+    def __init__(self, *arrays: NDArray[Any]) -> None:
+        """Take arrays of shapes `(n, ...)`, the same n in all; raises `ValueError` for others."""
+        if not arrays or any(array.ndim == 0 for array in arrays):
+            shapes = ", ".join(str(array.shape) for array in arrays) or "none"
+            raise ValueError(f"ArrayDataset: expected arrays of at least one axis, got {shapes}")
+        lengths = [len(array) for array in arrays]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"ArrayDataset: expected arrays of equal lengths, got {lengths}")
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.arrays[0])
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return row `index` of every array."""
+        return tuple(array[index] for array in self.arrays)
+
+
+def default_collate(items: Sequence[Any]) -> Any:
+    """Turn items into a batch: what has shape s in each of the n items becomes an array `(n, *s)`.
+
+    Items are arrays, numbers, booleans or strings, or tuples or mappings of such, nested as deep as
+    wanted; the batch is built the same way (a mapping becomes a `dict`). Python numbers become
+    int64 and float64. The arrays of a batch are new: writing into them leaves the data set alone.
+
+    Raises `ValueError` where the items differ in structure, shape or dtype, or are none of these.
+    """
+    if len(items) == 0:
+        raise ValueError("default_collate: expected at least one item, got none")
+    return _collate(items, "item")
+
+
+def _collate(items: Sequence[Any], where: str) -> Any:
+    first = items[0]
+    if isinstance(first, Mapping):
+        _same([set(i) if isinstance(i, Mapping) else type(i) for i in items], "keys", where)
+        return {key: _collate([i[key] for i in items], f"{where}[{key!r}]") for key in first}
+    if isinstance(first, tuple):
+        n = _same([len(i) if isinstance(i, tuple) else type(i) for i in items], "length", where)
+        return tuple(_collate([i[k] for i in items], f"{where}[{k}]") for k in range(n))
+    for item in items:
+        if not isinstance(item, np.ndarray | np.generic | int | float | complex | str):
+            raise ValueError(
+                "default_collate: expected arrays, numbers or strings, or tuples or mappings of "
+                f"them, got {type(item).__name__} for {where}; pass `collate` to batch it"
+            )
+    arrays = [np.asarray(item) for item in items]
+    _same([array.shape for array in arrays], "shape", where)
+    if arrays[0].dtype.kind != "U":
+        _same([array.dtype for array in arrays], "dtype", where)
+    return np.stack(arrays)
+
+
+def _same(values: list[Any], what: str, where: str) -> Any:
+    """Return the value that all items of a batch have; raise where one has another."""
+    for i, value in enumerate(values):
+        if value != values[0]:
+            raise ValueError(
+                f"default_collate: the {what} of {where} must be the same throughout a batch, "
+                f"got {values[0]} first and {value} for item {i} of it"
+            )
+    return values[0]
+
+
+class DataLoader:
+    """Iterates over a data set in batches; each iteration is an epoch.
+
+    `epoch` is the number of the epoch that the next iteration begins (0 at first) and may be set: a
+    resumed run goes on in the order that an unbroken one would have had.
+
+    An exception from an item is raised at its batch, as it was, after all batches before it. An
+    iteration that is given up early drops what it had ahead, and its threads end with it. Several
+    iterations may run at once.
+
+    A data set without items gives no batches.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int = 1,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        workers: int = 0,
+        prefetch: int = 2,
+        collate: Callable[[list[Any]], Any] = default_collate,
+    ) -> None:
+        """Fetch nothing yet. Raises `ValueError` for a number out of its bounds.
+
+        Args:
+            dataset: where the items come from.
+            batch_size: items a batch, at least 1; the last batch of an epoch may be smaller.
+            shuffle: whether every epoch goes through the items in an order of its own.
+            seed: from which the orders come. That of epoch e depends on `seed`, e and the number of
+                items alone.
+            drop_last: whether to leave out a last batch that is smaller.
+            workers: threads that fetch items; with 0 the consumer fetches each batch itself. The
+                batches and their order are the same for any number.
+            prefetch: how many batches the workers may be ahead of the one that the consumer waits
+                for or holds, at least 0; it bounds the memory.
+            collate: makes a batch of a list of items; runs in the consumer's thread.
+        """
+        _check_at_least("batch_size", batch_size, 1)
+        _check_at_least("seed", seed, 0)
+        _check_at_least("workers", workers, 0)
+        _check_at_least("prefetch", prefetch, 0)
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.drop_last = drop_last
+        self.workers = workers
+        self.prefetch = prefetch
+        self.collate = collate
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        items = len(self.dataset)
+        return items // self.batch_size if self.drop_last else -(-items // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin the next epoch and return an iterator over its batches."""
+        order = self._order(self.epoch)
+        self.epoch += 1
+        size = self.batch_size
+        batches = (order[i : i + size].tolist() for i in range(0, len(self) * size, size))
+        return self._fetch_ahead(batches) if self.workers else self._fetch(batches)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The indices of all items in the order of an epoch."""
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        # The key, and not [seed, epoch], because [seed, 0] would be the stream of `seed` itself,
+        # from which others may draw.
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch,))
+        return np.random.default_rng(sequence).permutation(len(self.dataset))
+
+    def _fetch(self, batches: Iterable[list[int]]) -> Iterator[Any]:
+        for batch in batches:
+            yield self.collate([self.dataset[i] for i in batch])
+
+    def _fetch_ahead(self, batches: Iterator[list[int]]) -> Iterator[Any]:
+        pending: deque[list[Future[Any]]] = deque()
+        own_threads: set[int] = set()
+        pool = ThreadPoolExecutor(
+            self.workers,
+            thread_name_prefix="DataLoader",
+            initializer=lambda: own_threads.add(threading.get_ident()),
+        )
+        try:
+            while True:
+                for batch in islice(batches, self.prefetch + 1 - len(pending)):
+                    pending.append([pool.submit(self.dataset.__getitem__, i) for i in batch])
+                if not pending:
+                    return
+                # In one expression, so that nothing but the consumer holds on to the items.
+                yield self.collate([future.result() for future in pending.popleft()])
+        finally:
+            # The cycle collector may close this generator from any thread, and so from a worker,
+            # which cannot wait for itself.
+            pool.shutdown(wait=threading.get_ident() not in own_threads, cancel_futures=True)
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"DataLoader: {name} must be an integer >= {least}, got {value!r}")

@@ -1,0 +1,174 @@
+"""Activations: elementwise kernels of the backend, and softmax over an axis."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.backends import Array
+from tinygrad_mask.functions.reduction import normalise_axes
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+
+class Sigmoid(Function):
+    """1 / (1 + exp(-x))."""
+
+    name = "sigmoid"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        y = ctx.backend.sigmoid(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        return ctx.backend.sigmoid_grad(grad_output, y)
+
+
+class Tanh(Function):
+    """The hyperbolic tangent."""
+
+    name = "tanh"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        y = ctx.backend.tanh(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        return ctx.backend.tanh_grad(grad_output, y)
+
+
+class ReLU(Function):
+    """max(x, 0); its derivative at 0 is 0."""
+
+    name = "relu"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        y = ctx.backend.relu(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        return ctx.backend.relu_grad(grad_output, y)
+
+
+class LeakyReLU(Function):
+    """x where positive, else negative_slope * x; its derivative at 0 is the slope."""
+
+    name = "leaky_relu"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, negative_slope: float) -> Array:
+        ctx.negative_slope = negative_slope
+        ctx.save_for_backward(x)
+        return ctx.backend.leaky_relu(x, negative_slope)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        return ctx.backend.leaky_relu_grad(grad_output, x, ctx.negative_slope)
+
+
+class SiLU(Function):
+    """x * sigmoid(x)."""
+
+    name = "silu"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        ctx.save_for_backward(x)
+        return ctx.backend.silu(x)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        return ctx.backend.silu_grad(grad_output, x)
+
+
+class Softmax(Function):
+    """exp(x) over its sum along an axis."""
+
+    name = "softmax"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axis: int) -> Array:
+        y = ctx.xp.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+        y /= y.sum(axis=axis, keepdims=True)
+        ctx.axis = axis
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        weighted = grad_output * y
+        return weighted - y * weighted.sum(axis=ctx.axis, keepdims=True)
+
+
+class LogSoftmax(Function):
+    """The logarithm of softmax, without taking that of a number rounded to 0."""
+
+    name = "log_softmax"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axis: int) -> Array:
+        xp = ctx.xp
+        shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+        y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+        ctx.axis = axis
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        total = grad_output.sum(axis=ctx.axis, keepdims=True)
+        return grad_output - ctx.xp.exp(y) * total
+
+
+def sigmoid(x: "Tensor") -> "Tensor":
+    """Return 1 / (1 + exp(-x)), without overflow at either end."""
+    return Sigmoid.apply(x)
+
+
+def tanh(x: "Tensor") -> "Tensor":
+    """Return the hyperbolic tangent of x."""
+    return Tanh.apply(x)
+
+
+def relu(x: "Tensor") -> "Tensor":
+    """Return max(x, 0); NaN stays NaN, the derivative at 0 is 0."""
+    return ReLU.apply(x)
+
+
+def leaky_relu(x: "Tensor", negative_slope: float = 0.01) -> "Tensor":
+    """Return x where it is positive and `negative_slope * x` elsewhere."""
+    return LeakyReLU.apply(x, negative_slope=negative_slope)
+
+
+def silu(x: "Tensor") -> "Tensor":
+    """Return x * sigmoid(x) (Elfwing, Uchibe and Doya 2017; also known as swish)."""
+    return SiLU.apply(x)
+
+
+def softmax(x: "Tensor", axis: int = -1) -> "Tensor":
+    """Return exp(x) over its sum along `axis`."""
+    (axis,) = normalise_axes("softmax", axis, x.ndim)
+    return Softmax.apply(x, axis=axis)
+
+
+def log_softmax(x: "Tensor", axis: int = -1) -> "Tensor":
+    """Return the logarithm of softmax along `axis`."""
+    (axis,) = normalise_axes("log_softmax", axis, x.ndim)
+    return LogSoftmax.apply(x, axis=axis)

@@ -1,0 +1,140 @@
+"""Two-dimensional convolution (cross-correlation, as the field calls it), NHWC by HWIO."""
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.backends import Array, Window
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+Pair: TypeAlias = int | tuple[int, int]
+Padding: TypeAlias = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | str
+
+
+def as_pair(name: str, what: str, value: Pair, least: int = 1) -> tuple[int, int]:
+    """Return `(height, width)` from one integer or a pair of them, each at least `least`."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+        raise ValueError(
+            f"{name}: expected {what} to be an integer >= {least} or a pair of them, got {value!r}"
+        )
+    return pair
+
+
+def make_window(
+    name: str,
+    image: tuple[int, ...],
+    size: tuple[int, int],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair = 1,
+) -> Window:
+    """Return the window that these arguments mean for an `image` of (height, width).
+
+    Padding is an integer, a pair (height, width), two pairs ((top, bottom), (left, right)), or
+    'same': as much as makes the result ceil(image / stride), the odd pixel at the end. Raises
+    `ValueError` where an argument is wrong or the window does not fit even once.
+    """
+    strides = as_pair(name, "stride", stride)
+    dilations = as_pair(name, "dilation", dilation)
+    if padding == "same":
+        total = [
+            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            for n, k, s, d in zip(image, size, strides, dilations, strict=True)
+        ]
+        rows, columns = ((t // 2, t - t // 2) for t in total)
+    elif isinstance(padding, str):
+        raise ValueError(f"{name}: expected padding 'same' or integers, got {padding!r}")
+    elif isinstance(padding, tuple) and padding and isinstance(padding[0], tuple):
+        rows, columns = (as_pair(name, "padding", p, least=0) for p in padding)
+    else:
+        height, width = as_pair(name, "padding", padding, least=0)
+        rows, columns = (height, height), (width, width)
+    window = Window(size, strides, (rows, columns), dilations)
+    if min(window.output_size(*image)) < 1:
+        raise ValueError(
+            f"{name}: a window of {size[0]}x{size[1]} (dilation {dilations}) does not fit an image "
+            f"of {image[0]}x{image[1]} with padding {window.padding}"
+        )
+    return window
+
+
+class Conv2d(Function):
+    """Each output pixel is the sum over a window of input pixels times the weight."""
+
+    name = "conv2d"
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+    ) -> Array:
+        need_x, need_weight, _ = ctx.needs_input_grad
+        ctx.window, ctx.groups = window, groups
+        ctx.input_shape, ctx.weight_shape = x.shape, weight.shape
+        ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
+        return ctx.backend.conv2d(x, weight, bias, window, groups)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array | None, Array | None, Array | None]:
+        x, weight = ctx.saved_arrays
+        grad_input = grad_weight = grad_bias = None
+        if weight is not None:
+            grad_input = ctx.backend.conv2d_grad_input(
+                grad_output, weight, ctx.input_shape, ctx.window, ctx.groups
+            )
+        if x is not None:
+            grad_weight = ctx.backend.conv2d_grad_weight(
+                grad_output, x, ctx.weight_shape, ctx.window, ctx.groups
+            )
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad_output.sum(axis=(0, 1, 2))
+        return grad_input, grad_weight, grad_bias
+
+
+def conv2d(
+    x: "Tensor",
+    weight: "Tensor",
+    bias: "Tensor | None" = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> "Tensor":
+    """Slide a window over an image and return its products with the weight, summed.
+
+    `x` is (N, H, W, C), `weight` (KH, KW, C / groups, O), `bias` (O,); the result is (N, P, Q, O)
+    with P = floor((H + padding - dilation * (KH - 1) - 1) / stride) + 1, and Q likewise. With
+    groups, the channels are divided into that many parts, each seen by its own part of the outputs
+    (`groups == C` is a depthwise convolution). Padding as in `make_window`.
+
+    Formula: Dumoulin and Visin, 'A guide to convolution arithmetic for deep learning', 2016.
+    Raises `ValueError` where the shapes do not fit.
+    """
+    if x.ndim != 4 or weight.ndim != 4:
+        raise ValueError(
+            "conv2d: expected an input of shape NHWC and a weight of shape HWIO, "
+            f"got {x.shape} and {weight.shape}"
+        )
+    kh, kw, channels, outputs = weight.shape
+    if kh == 0 or kw == 0:
+        raise ValueError(f"conv2d: expected a window of at least 1x1, got weight {_by(weight)}")
+    if groups < 1 or outputs % groups:
+        raise ValueError(
+            f"conv2d: expected groups to divide the {outputs} output channels, got {groups}"
+        )
+    if x.shape[3] != channels * groups:
+        grouped = f" times {groups} groups" if groups > 1 else ""
+        raise ValueError(
+            f"conv2d: weight expects {channels}{grouped} input channels (HWIO {_by(weight)}), "
+            f"input has {x.shape[3]} (NHWC {_by(x)})"
+        )
+    if bias is not None and bias.shape != (outputs,):
+        raise ValueError(f"conv2d: expected a bias of shape ({outputs},), got {bias.shape}")
+    window = make_window("conv2d", x.shape[1:3], (kh, kw), stride, padding, dilation)
+    return Conv2d.apply(x, weight, bias, window=window, groups=groups)
+
+
+def _by(tensor: "Tensor") -> str:
+    return "x".join(str(n) for n in tensor.shape)

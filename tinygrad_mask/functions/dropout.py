@@ -1,0 +1,40 @@
+"""Dropout."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.backends import Array
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+
+class Dropout(Function):
+    """Elements set to zero at random, the others scaled so that the expectation stays."""
+
+    name = "dropout"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, mask: Array, p: float) -> Array:
+        ctx.scale = 1 / (1 - p)
+        ctx.save_for_backward(mask)
+        return x * mask * ctx.scale
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (mask,) = ctx.saved_arrays
+        return grad_output * mask * ctx.scale
+
+
+def dropout(x: "Tensor", p: float, generator: np.random.Generator) -> "Tensor":
+    """Return x with each element zeroed with probability `p`, the others times 1 / (1 - p).
+
+    The mask is drawn from `generator`. Formula: Srivastava et al. 2014, 'inverted' as everywhere.
+    Raises `ValueError` unless 0 <= p < 1.
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: expected 0 <= p < 1, got {p}")
+    mask = x.backend.bernoulli(generator, 1 - p, x.shape, x.dtype)
+    return Dropout.apply(x, mask=mask, p=p)

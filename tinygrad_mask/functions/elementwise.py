@@ -1,0 +1,380 @@
+"""Elementwise primitives: arithmetic, powers, exponentials, comparisons of two operands.
+
+All broadcast as NumPy does; the engine sums the gradients back to the inputs' shapes.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from tinygrad_mask.autograd import Function, Node, Variable
+from tinygrad_mask.backends import Array
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+    Operand: TypeAlias = Tensor | Array | float
+
+
+class Elementwise(Function):
+    """A function of elements of the same place; checks that its operands broadcast."""
+
+    elementwise = True
+
+    @classmethod
+    def apply(cls, *inputs: Any, **options: Any) -> Any:
+        """As `Function.apply`; raises `ValueError` where the shapes do not broadcast."""
+        shapes = [np.shape(v.data if isinstance(v, Variable) else v) for v in inputs]
+        if shapes[1:] and shapes[0] != shapes[1]:
+            try:
+                np.broadcast_shapes(*shapes)
+            except ValueError:
+                said = " and ".join(str(s) for s in shapes)
+                raise ValueError(f"{cls.name}: shapes {said} do not broadcast") from None
+        return super().apply(*inputs, **options)
+
+
+# --- arithmetic -------------------------------------------------------------------------------
+
+
+class Add(Elementwise):
+    """x + y."""
+
+    name = "add"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        return x + y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array]:
+        return grad_output, grad_output
+
+
+class Subtract(Elementwise):
+    """x - y."""
+
+    name = "subtract"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        return x - y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
+        return grad_output, -grad_output if ctx.needs_input_grad[1] else None
+
+
+class Multiply(Elementwise):
+    """x * y."""
+
+    name = "multiply"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        # Each operand is needed only for the other's gradient.
+        need_x, need_y = ctx.needs_input_grad
+        ctx.save_for_backward(x if need_y else None, y if need_x else None)
+        return x * y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array | None, Array | None]:
+        x, y = ctx.saved_arrays
+        return (
+            None if y is None else grad_output * y,
+            None if x is None else grad_output * x,
+        )
+
+
+class Divide(Elementwise):
+    """x / y."""
+
+    name = "divide"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        ctx.save_for_backward(x, y)
+        return x / y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
+        x, y = ctx.saved_arrays
+        grad_x = grad_output / y
+        return grad_x, -grad_x * x / y if ctx.needs_input_grad[1] else None
+
+
+class Negative(Elementwise):
+    """-x."""
+
+    name = "negative"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        return -x
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return -grad_output
+
+
+class Power(Elementwise):
+    """x ** y.
+
+    Where the exponent is 0 the derivative to x is 0, and where x is 0 the derivative to a
+    positive y is 0, as their limits are.
+    """
+
+    name = "power"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        z = x**y
+        ctx.save_for_backward(x, y, z)
+        return z
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array | None, Array | None]:
+        x, y, z = ctx.saved_arrays
+        xp = ctx.xp
+        grad_x = grad_y = None
+        if ctx.needs_input_grad[0]:
+            y_array = xp.asarray(y, dtype=grad_output.dtype)
+            slope = y_array * x ** (y_array - 1)
+            grad_x = grad_output * xp.where(y_array == 0, 0, slope)
+        if ctx.needs_input_grad[1]:
+            x_array = xp.asarray(x, dtype=grad_output.dtype)
+            flat = (x_array == 0) & (xp.asarray(y) >= 0)
+            grad_y = grad_output * xp.where(flat, 0, z * xp.log(x_array))
+        return grad_x, grad_y
+
+
+# --- functions of one operand -----------------------------------------------------------------
+
+
+class Exp(Elementwise):
+    """e ** x."""
+
+    name = "exp"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        y = ctx.xp.exp(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        return grad_output * y
+
+
+class Log(Elementwise):
+    """The natural logarithm; -inf at 0, NaN below."""
+
+    name = "log"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        ctx.save_for_backward(x)
+        return ctx.xp.log(x)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        return grad_output / x
+
+
+class Sqrt(Elementwise):
+    """The square root; NaN below 0."""
+
+    name = "sqrt"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        y = ctx.xp.sqrt(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (y,) = ctx.saved_arrays
+        return grad_output / (2 * y)
+
+
+class Abs(Elementwise):
+    """The absolute value; its derivative at 0 is 0."""
+
+    name = "abs"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array) -> Array:
+        ctx.save_for_backward(x)
+        return ctx.xp.abs(x)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        return grad_output * ctx.xp.sign(x)
+
+
+class Clip(Elementwise):
+    """x limited to [low, high]; the derivative is 1 within, the ends included, and 0 outside."""
+
+    name = "clip"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, low: float | None, high: float | None) -> Array:
+        ctx.low, ctx.high = low, high
+        ctx.save_for_backward(x)
+        return ctx.xp.clip(x, low, high)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        inside = ctx.xp.ones(x.shape, dtype=bool)
+        if ctx.low is not None:
+            inside &= x >= ctx.low
+        if ctx.high is not None:
+            inside &= x <= ctx.high
+        return grad_output * inside
+
+
+# --- choosing between two operands ------------------------------------------------------------
+
+
+class Maximum(Elementwise):
+    """The larger operand, NaN if either is; a tie gives the whole gradient to the first."""
+
+    name = "maximum"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        z = ctx.xp.maximum(x, y)
+        ctx.save_for_backward(ctx.xp.asarray((x >= y) | (x != x)))
+        return z
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array]:
+        (first,) = ctx.saved_arrays
+        return grad_output * first, grad_output * ~first
+
+
+class Minimum(Elementwise):
+    """The smaller operand, NaN if either is; a tie gives the whole gradient to the first."""
+
+    name = "minimum"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any) -> Array:
+        z = ctx.xp.minimum(x, y)
+        ctx.save_for_backward(ctx.xp.asarray((x <= y) | (x != x)))
+        return z
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array]:
+        (first,) = ctx.saved_arrays
+        return grad_output * first, grad_output * ~first
+
+
+class Where(Elementwise):
+    """x where the condition holds, y elsewhere."""
+
+    name = "where"
+
+    @staticmethod
+    def forward(ctx: Node, x: Any, y: Any, condition: Array) -> Array:
+        ctx.save_for_backward(condition)
+        return ctx.xp.where(condition, x, y)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array]:
+        (condition,) = ctx.saved_arrays
+        return ctx.xp.where(condition, grad_output, 0), ctx.xp.where(condition, 0, grad_output)
+
+
+# --- the functions that users call ------------------------------------------------------------
+
+
+def add(x: "Operand", y: "Operand") -> "Tensor":
+    """Return x + y, broadcast."""
+    return Add.apply(x, y)
+
+
+def subtract(x: "Operand", y: "Operand") -> "Tensor":
+    """Return x - y, broadcast."""
+    return Subtract.apply(x, y)
+
+
+def multiply(x: "Operand", y: "Operand") -> "Tensor":
+    """Return x * y, broadcast."""
+    return Multiply.apply(x, y)
+
+
+def divide(x: "Operand", y: "Operand") -> "Tensor":
+    """Return x / y, broadcast; raises `TypeError` for integer tensors."""
+    for operand in (x, y):
+        if isinstance(operand, Variable) and operand.data.dtype.kind != "f":
+            raise TypeError(f"divide: expected a floating dtype, got {operand.data.dtype}")
+    return Divide.apply(x, y)
+
+
+def negative(x: "Tensor") -> "Tensor":
+    """Return -x."""
+    return Negative.apply(x)
+
+
+def power(x: "Operand", y: "Operand") -> "Tensor":
+    """Return x ** y, broadcast; NaN for a negative x and a fractional y."""
+    return Power.apply(x, y)
+
+
+def exp(x: "Tensor") -> "Tensor":
+    """Return e ** x."""
+    return Exp.apply(x)
+
+
+def log(x: "Tensor") -> "Tensor":
+    """Return the natural logarithm of x; -inf at 0, NaN below."""
+    return Log.apply(x)
+
+
+def sqrt(x: "Tensor") -> "Tensor":
+    """Return the square root of x; NaN below 0."""
+    return Sqrt.apply(x)
+
+
+def abs(x: "Tensor") -> "Tensor":
+    """Return the absolute value of x; its derivative at 0 is 0."""
+    return Abs.apply(x)
+
+
+def clip(x: "Tensor", low: float | None = None, high: float | None = None) -> "Tensor":
+    """Return x limited to [low, high]; raises `ValueError` if low exceeds high."""
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"clip: expected low <= high, got {low} and {high}")
+    return Clip.apply(x, low=low, high=high)
+
+
+def maximum(x: "Operand", y: "Operand") -> "Tensor":
+    """Return the larger of x and y, broadcast; a tie gives the whole gradient to x."""
+    return Maximum.apply(x, y)
+
+
+def minimum(x: "Operand", y: "Operand") -> "Tensor":
+    """Return the smaller of x and y, broadcast; a tie gives the whole gradient to x."""
+    return Minimum.apply(x, y)
+
+
+def where(condition: "Tensor | Array", x: "Operand", y: "Operand") -> "Tensor":
+    """Return x where the boolean `condition` holds and y elsewhere, all three broadcast."""
+    array = condition.data if isinstance(condition, Variable) else np.asarray(condition)
+    if array.dtype != bool:
+        raise TypeError(f"where: expected a boolean condition, got dtype {array.dtype}")
+    shapes = [np.shape(v.data if isinstance(v, Variable) else v) for v in (array, x, y)]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        said = ", ".join(str(s) for s in shapes)
+        raise ValueError(f"where: shapes {said} (condition, x, y) do not broadcast") from None
+    backend = next(v.backend for v in (x, y) if isinstance(v, Variable))
+    return Where.apply(x, y, condition=backend.asarray(array))

@@ -1,0 +1,148 @@
+"""Losses: each a mean over the batch, of shape ()."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinygrad_mask.autograd import Function, Node, Variable
+from tinygrad_mask.backends import Array
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+
+class SquaredError(Function):
+    """1/N sum_i 1/2 ||y_hat_i - y_i||^2, N the length of the first axis."""
+
+    name = "squared_error"
+
+    @staticmethod
+    def forward(ctx: Node, prediction: Array, target: Array) -> Array:
+        difference = prediction - target
+        ctx.save_for_backward(difference)
+        return (difference * difference).sum() / (2 * len(prediction))
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
+        (difference,) = ctx.saved_arrays
+        gradient = difference * (grad_output / len(difference))
+        return gradient, -gradient if ctx.needs_input_grad[1] else None
+
+
+class CrossEntropy(Function):
+    """-log softmax(logits) of the wanted class, in one pass with its gradient."""
+
+    name = "cross_entropy"
+
+    @staticmethod
+    def forward(
+        ctx: Node, logits: Array, target: Array, weight: Array | None, label_smoothing: float
+    ) -> Array:
+        loss, gradient = ctx.backend.cross_entropy(logits, target, weight, label_smoothing)
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (gradient,) = ctx.saved_arrays
+        return gradient * grad_output
+
+
+class BinaryCrossEntropyWithLogits(Function):
+    """-(y log sigmoid(x) + (1 - y) log(1 - sigmoid(x))), the mean over all elements."""
+
+    name = "binary_cross_entropy_with_logits"
+
+    @staticmethod
+    def forward(ctx: Node, logits: Array, target: Array) -> Array:
+        xp = ctx.xp
+        ctx.save_for_backward(logits, target)
+        # max(x, 0) - x y + log(1 + exp(-|x|)): the same, and neither exp nor log can overflow.
+        losses = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        logits, target = ctx.saved_arrays
+        return (ctx.backend.sigmoid(logits) - target) * (grad_output / logits.size)
+
+
+def squared_error(prediction: "Tensor", target: "Tensor | Array") -> "Tensor":
+    """Return 1/N sum_i 1/2 ||prediction_i - target_i||^2, both (N, ...), the loss of the slides.
+
+    Raises `ValueError` where the shapes differ or N is 0.
+    """
+    if prediction.shape != np.shape(target.data if isinstance(target, Variable) else target):
+        raise ValueError(
+            f"squared_error: expected prediction and target of one shape, "
+            f"got {prediction.shape} and {target.shape}"
+        )
+    if prediction.ndim == 0 or prediction.shape[0] == 0:
+        raise ValueError(f"squared_error: expected a batch of at least one, got {prediction.shape}")
+    return SquaredError.apply(prediction, target)
+
+
+def cross_entropy(
+    logits: "Tensor",
+    target: "Tensor | Array",
+    *,
+    weight: "Tensor | Array | None" = None,
+    label_smoothing: float = 0.0,
+) -> "Tensor":
+    """Return the mean negative log-likelihood of `target` under softmax(logits).
+
+    `logits` is (N, K), `target` (N,) integers in [0, K). With class weights (K,) the mean is
+    weighted by that of each row's class. With label smoothing s the wanted distribution is
+    1 - s on the target plus s / K everywhere (Szegedy et al. 2016, section 7), each class times its
+    weight, as in PyTorch. Raises `ValueError` or `TypeError` where something does not fit.
+    """
+    labels = (
+        target.data if isinstance(target, Variable) else logits.backend.asarray(np.asarray(target))
+    )
+    if logits.ndim != 2 or 0 in logits.shape or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "cross_entropy: expected logits (N, K), none of them 0, and a target (N,), "
+            f"got {logits.shape} and {labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"cross_entropy: expected an integer target, got dtype {labels.dtype}")
+    classes = logits.shape[1]
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(
+            f"cross_entropy: expected targets in 0..{classes - 1}, "
+            f"got {int(labels.min())}..{int(labels.max())}"
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"cross_entropy: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
+        )
+    if weight is not None:
+        weight = weight.data if isinstance(weight, Variable) else logits.backend.asarray(weight)
+        if weight.shape != (classes,) or weight.dtype != logits.dtype:
+            raise ValueError(
+                f"cross_entropy: expected weights ({classes},) of dtype {logits.dtype}, "
+                f"got {weight.shape} of {weight.dtype}"
+            )
+    return CrossEntropy.apply(logits, target=labels, weight=weight, label_smoothing=label_smoothing)
+
+
+def binary_cross_entropy_with_logits(logits: "Tensor", target: "Tensor | Array") -> "Tensor":
+    """Return the mean over all elements of the binary cross-entropy of sigmoid(logits).
+
+    `target` has the logits' shape and dtype, and values in [0, 1]. Raises `ValueError` or
+    `TypeError` where it has not, or where there are no elements.
+    """
+    wanted = (
+        target.data if isinstance(target, Variable) else logits.backend.asarray(np.asarray(target))
+    )
+    if wanted.shape != logits.shape or 0 in logits.shape:
+        raise ValueError(
+            "binary_cross_entropy_with_logits: expected logits and a target of one shape, not "
+            f"empty, got {logits.shape} and {wanted.shape}"
+        )
+    if wanted.dtype != logits.dtype:
+        raise TypeError(
+            f"binary_cross_entropy_with_logits: expected a target of dtype {logits.dtype}, "
+            f"got {wanted.dtype}"
+        )
+    return BinaryCrossEntropyWithLogits.apply(logits, target=wanted)

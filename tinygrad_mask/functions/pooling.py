@@ -1,0 +1,100 @@
+"""Pooling over windows of an image, NHWC."""
+
+from typing import TYPE_CHECKING
+
+from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.backends import Array, Window
+from tinygrad_mask.functions.convolution import Padding, Pair, as_pair, make_window
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+
+class MaxPool2d(Function):
+    """The maximum of each window; the first maximum gets the whole gradient."""
+
+    name = "max_pool2d"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, window: Window) -> Array:
+        y, taps = ctx.backend.max_pool2d(x, window)
+        ctx.window, ctx.input_shape = window, x.shape
+        ctx.save_for_backward(taps)
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (taps,) = ctx.saved_arrays
+        return ctx.backend.max_pool2d_grad(grad_output, taps, ctx.input_shape, ctx.window)
+
+
+class AvgPool2d(Function):
+    """The mean of each window."""
+
+    name = "avg_pool2d"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, window: Window, count_include_pad: bool) -> Array:
+        ctx.window, ctx.input_shape, ctx.count_include_pad = window, x.shape, count_include_pad
+        return ctx.backend.avg_pool2d(x, window, count_include_pad)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return ctx.backend.avg_pool2d_grad(
+            grad_output, ctx.input_shape, ctx.window, ctx.count_include_pad
+        )
+
+
+def _pooling_window(
+    name: str, x: "Tensor", kernel_size: Pair, stride: Pair | None, padding: Padding
+) -> Window:
+    if x.ndim != 4:
+        raise ValueError(f"{name}: expected an input of shape NHWC, got {x.shape}")
+    size = as_pair(name, "kernel_size", kernel_size)
+    window = make_window(name, x.shape[1:3], size, size if stride is None else stride, padding)
+    # More than half a window of padding would make windows that hold nothing but padding.
+    for (before, after), k in zip(window.padding, size, strict=True):
+        if max(before, after) > k // 2:
+            raise ValueError(
+                f"{name}: expected padding of at most half the window of {size[0]}x{size[1]}, "
+                f"got {window.padding}"
+            )
+    return window
+
+
+def max_pool2d(
+    x: "Tensor", kernel_size: Pair, *, stride: Pair | None = None, padding: Padding = 0
+) -> "Tensor":
+    """Return the maximum of each window of `x` (N, H, W, C), of shape (N, P, Q, C).
+
+    The stride is the window's size unless given; windows may overlap. Padding counts as minus
+    infinity and is at most half the window. NaN propagates; a tie gives the first maximum in
+    reading order the whole gradient. Raises `ValueError` where the arguments do not fit.
+    """
+    window = _pooling_window("max_pool2d", x, kernel_size, stride, padding)
+    return MaxPool2d.apply(x, window=window)
+
+
+def avg_pool2d(
+    x: "Tensor",
+    kernel_size: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    count_include_pad: bool = True,
+) -> "Tensor":
+    """Return the mean of each window of `x` (N, H, W, C), of shape (N, P, Q, C).
+
+    The stride is the window's size unless given; windows may overlap. Padding is at most half the
+    window; it counts as zeros, or, without `count_include_pad`, not at all. Raises `ValueError`
+    where the arguments do not fit.
+    """
+    window = _pooling_window("avg_pool2d", x, kernel_size, stride, padding)
+    return AvgPool2d.apply(x, window=window, count_include_pad=count_include_pad)
+
+
+def global_avg_pool2d(x: "Tensor") -> "Tensor":
+    """Return the mean over all pixels of `x` (N, H, W, C), of shape (N, C)."""
+    if x.ndim != 4:
+        raise ValueError(f"global_avg_pool2d: expected an input of shape NHWC, got {x.shape}")
+    return x.mean(axis=(1, 2))

@@ -1,0 +1,199 @@
+"""Reductions: sum, mean, max, var, logsumexp, over one axis, several or all.
+
+`axis` is None (all axes), an integer or a tuple; with `keepdims` the reduced axes stay with length
+1. An axis that does not exist, or is named twice, raises `ValueError`.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.backends import Array
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+
+def normalise_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Return the axes as distinct numbers in [0, ndim), in increasing order."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    for a in axes:
+        if not -ndim <= a < ndim:
+            raise ValueError(f"{name}: axis {a} does not exist in a tensor of {ndim} dimensions")
+    normalised = tuple(sorted(a % ndim for a in axes))
+    if len(set(normalised)) != len(normalised):
+        raise ValueError(f"{name}: axis {axis} names an axis twice")
+    return normalised
+
+
+def _check_not_empty(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    for a in axes:
+        if shape[a] == 0:
+            raise ValueError(f"{name}: cannot reduce axis {a} of length 0 (shape {shape})")
+
+
+def _expand(array: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Put the reduced axes back with length 1, so that the array broadcasts to `shape`."""
+    return array.reshape(tuple(1 if k in axes else n for k, n in enumerate(shape)))
+
+
+class Sum(Function):
+    """The sum over some axes."""
+
+    name = "sum"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        ctx.axes, ctx.shape = axes, x.shape
+        return x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        expanded = _expand(grad_output, ctx.axes, ctx.shape)
+        return ctx.xp.broadcast_to(expanded, ctx.shape)
+
+
+class Mean(Function):
+    """The mean over some axes."""
+
+    name = "mean"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        ctx.axes, ctx.shape = axes, x.shape
+        return x.mean(axis=axes, keepdims=keepdims)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        count = math.prod(ctx.shape[a] for a in ctx.axes)
+        expanded = _expand(grad_output / count, ctx.axes, ctx.shape)
+        return ctx.xp.broadcast_to(expanded, ctx.shape)
+
+
+class Max(Function):
+    """The maximum over some axes; the first in reading order gets the whole gradient."""
+
+    name = "max"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        ctx.axes, ctx.shape = axes, x.shape
+        y = x.max(axis=axes, keepdims=keepdims)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(_reduced_last(x, axes).argmax(axis=-1))
+        return y
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (position,) = ctx.saved_arrays
+        xp, axes, shape = ctx.xp, ctx.axes, ctx.shape
+        kept = tuple(k for k in range(len(shape)) if k not in axes)
+        length = math.prod(shape[a] for a in axes)
+        # One row per kept element, one column per reduced one; then the axes go back to their place.
+        one_hot = xp.arange(length) == position[..., None]
+        grad = one_hot * grad_output.reshape(position.shape)[..., None]
+        grad = grad.reshape(tuple(shape[k] for k in kept + axes))
+        return grad.transpose(tuple((kept + axes).index(k) for k in range(len(shape))))
+
+
+def _reduced_last(x: Array, axes: tuple[int, ...]) -> Array:
+    """Move the reduced axes to the end and flatten them into one."""
+    kept = tuple(k for k in range(x.ndim) if k not in axes)
+    moved = x.transpose(kept + axes)
+    # The product is spelt out: -1 cannot be inferred where another axis is empty.
+    return moved.reshape((*moved.shape[: len(kept)], math.prod(x.shape[a] for a in axes)))
+
+
+class Var(Function):
+    """The variance over some axes: the mean squared deviation, less `correction` in the count."""
+
+    name = "var"
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool, correction: int
+    ) -> Array:
+        ctx.axes, ctx.count = axes, math.prod(x.shape[a] for a in axes) - correction
+        centred = x - x.mean(axis=axes, keepdims=True)
+        ctx.save_for_backward(centred)
+        return (centred * centred).sum(axis=axes, keepdims=keepdims) / ctx.count
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        # The mean's own dependence on x cancels, because the deviations sum to zero.
+        (centred,) = ctx.saved_arrays
+        scale = _expand(grad_output, ctx.axes, centred.shape) * (2 / ctx.count)
+        return centred * scale
+
+
+class LogSumExp(Function):
+    """log(sum(exp(x))) over some axes, computed from the maximum so that nothing overflows."""
+
+    name = "logsumexp"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+        xp = ctx.xp
+        highest = x.max(axis=axes, keepdims=True)
+        # An infinite maximum would turn the shift into NaN; unshifted it gives the right infinity.
+        highest = xp.where(xp.isinf(highest), xp.zeros_like(highest), highest)
+        y = xp.log(xp.exp(x - highest).sum(axis=axes, keepdims=True)) + highest
+        ctx.axes = axes
+        ctx.save_for_backward(x, y)
+        if keepdims:
+            return y
+        return y.reshape(tuple(n for k, n in enumerate(x.shape) if k not in axes))
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        x, y = ctx.saved_arrays
+        return _expand(grad_output, ctx.axes, x.shape) * ctx.xp.exp(x - y)
+
+
+def _reduce(function: type[Function], x: "Tensor", axis: Axis, keepdims: bool, **more: Any) -> Any:
+    axes = normalise_axes(function.name, axis, x.ndim)
+    if function is not Sum:
+        _check_not_empty(function.name, x.shape, axes)
+    return function.apply(x, axes=axes, keepdims=keepdims, **more)
+
+
+def sum(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    """Return the sum over `axis`; that of no elements is 0."""
+    return _reduce(Sum, x, axis, keepdims)
+
+
+def mean(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    """Return the mean over `axis`; raises `ValueError` if that has length 0."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"mean: expected a floating dtype, got {x.dtype}")
+    return _reduce(Mean, x, axis, keepdims)
+
+
+def max(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    """Return the maximum over `axis`, NaN if one is there; a tie gives the first all the gradient.
+
+    Raises `ValueError` if the axis has length 0.
+    """
+    return _reduce(Max, x, axis, keepdims)
+
+
+def var(x: "Tensor", axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
+    """Return the variance over `axis`: the squared deviations' sum over `count - correction`.
+
+    `correction` is 0 as in NumPy; 1 gives the unbiased estimate. Raises `ValueError` if no more
+    than `correction` elements are reduced.
+    """
+    axes = normalise_axes("var", axis, x.ndim)
+    count = math.prod(x.shape[a] for a in axes)
+    if count <= correction:
+        raise ValueError(f"var: expected more than {correction} elements to reduce, got {count}")
+    return _reduce(Var, x, axis, keepdims, correction=correction)
+
+
+def logsumexp(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    """Return log(sum(exp(x))) over `axis`; raises `ValueError` if that has length 0."""
+    return _reduce(LogSumExp, x, axis, keepdims)

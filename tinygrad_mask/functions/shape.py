@@ -1,0 +1,225 @@
+"""Primitives that move elements without changing them.
+
+Where the array module can, their result is a view of the input's memory (reshape, permute,
+broadcast_to, getitem with integers and slices).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from tinygrad_mask.autograd import Function, Node, Variable, sum_to_shape
+from tinygrad_mask.backends import Array
+
+if TYPE_CHECKING:
+    from tinygrad_mask.tensor import Tensor
+
+PadWidth: TypeAlias = Sequence[tuple[int, int]]
+
+
+class Reshape(Function):
+    """The same elements in reading order, in another shape."""
+
+    name = "reshape"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, shape: tuple[int, ...]) -> Array:
+        ctx.shape = x.shape
+        return x.reshape(shape)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return grad_output.reshape(ctx.shape)
+
+
+class Permute(Function):
+    """The axes in another order."""
+
+    name = "permute"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, axes: tuple[int, ...]) -> Array:
+        ctx.axes = axes
+        return x.transpose(axes)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return grad_output.transpose(tuple(ctx.axes.index(k) for k in range(len(ctx.axes))))
+
+
+class BroadcastTo(Function):
+    """New leading axes, and axes of length 1 repeated."""
+
+    name = "broadcast_to"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, shape: tuple[int, ...]) -> Array:
+        ctx.shape = x.shape
+        return ctx.xp.broadcast_to(x, shape)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return sum_to_shape(grad_output, ctx.shape)
+
+
+class Concatenate(Function):
+    """Arrays joined along an axis that they have."""
+
+    name = "concatenate"
+
+    @staticmethod
+    def forward(ctx: Node, *arrays: Array, axis: int) -> Array:
+        ctx.axis, ctx.lengths = axis, [a.shape[axis] for a in arrays]
+        return ctx.xp.concatenate(arrays, axis=axis)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, ...]:
+        ends = np.cumsum(ctx.lengths)[:-1].tolist()
+        return tuple(ctx.xp.split(grad_output, ends, axis=ctx.axis))
+
+
+class Stack(Function):
+    """Arrays of one shape joined along a new axis."""
+
+    name = "stack"
+
+    @staticmethod
+    def forward(ctx: Node, *arrays: Array, axis: int) -> Array:
+        ctx.axis = axis
+        return ctx.xp.stack(arrays, axis=axis)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> tuple[Array, ...]:
+        return tuple(ctx.xp.moveaxis(grad_output, ctx.axis, 0))
+
+
+class Pad(Function):
+    """A constant put before and after, along each axis."""
+
+    name = "pad"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, widths: PadWidth, value: float) -> Array:
+        ctx.inside = tuple(
+            slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True)
+        )
+        return ctx.xp.pad(x, widths, constant_values=value)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return grad_output[ctx.inside]
+
+
+class GetItem(Function):
+    """The elements that an index selects: integers, slices, None, `...`, integer or bool arrays."""
+
+    name = "getitem"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, index: Any) -> Array:
+        ctx.index, ctx.shape = index, x.shape
+        return x[index]
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        if any(_is_array(i) for i in ctx.index):
+            return ctx.backend.scatter_add(grad_output, ctx.shape, ctx.index)
+        grad_input = ctx.xp.zeros(ctx.shape, dtype=grad_output.dtype)
+        grad_input[ctx.index] = grad_output
+        return grad_input
+
+
+def _is_array(index: Any) -> bool:
+    return hasattr(index, "dtype") and getattr(index, "ndim", 0) > 0
+
+
+def reshape(x: "Tensor", shape: Sequence[int]) -> "Tensor":
+    """Return x in another shape of as many elements; one length may be -1 and is worked out."""
+    wanted = tuple(int(n) for n in shape)
+    known = math.prod(n for n in wanted if n != -1)
+    size = math.prod(x.shape)
+    unknown = wanted.count(-1)
+    fits = known == size if not unknown else known > 0 and size % known == 0
+    if unknown > 1 or not fits or any(n < -1 for n in wanted):
+        raise ValueError(f"reshape: {size} elements of shape {x.shape} do not fit shape {wanted}")
+    return Reshape.apply(x, shape=wanted)
+
+
+def permute(x: "Tensor", axes: Sequence[int]) -> "Tensor":
+    """Return x with its axes in another order: axis k of the result is axis `axes[k]` of x."""
+    normalised = tuple(a % x.ndim if -x.ndim <= a < x.ndim else a for a in axes)
+    if sorted(normalised) != list(range(x.ndim)):
+        raise ValueError(f"permute: expected an order of {x.ndim} axes, got {tuple(axes)}")
+    return Permute.apply(x, axes=normalised)
+
+
+def broadcast_to(x: "Tensor", shape: Sequence[int]) -> "Tensor":
+    """Return x with new leading axes and axes of length 1 repeated, as a read-only view."""
+    wanted = tuple(int(n) for n in shape)
+    try:
+        possible = np.broadcast_shapes(x.shape, wanted) == wanted
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError(f"broadcast_to: shape {x.shape} does not broadcast to {wanted}")
+    return BroadcastTo.apply(x, shape=wanted)
+
+
+def concatenate(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
+    """Return the tensors joined along `axis`; all other axes must agree."""
+    if not tensors:
+        raise ValueError("concatenate: expected at least one tensor, got none")
+    ndim = tensors[0].ndim
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"concatenate: axis {axis} does not exist in {ndim} dimensions")
+    axis %= ndim
+    rest = {t.shape[:axis] + t.shape[axis + 1 :] for t in tensors}
+    if len(rest) > 1 or any(t.ndim != ndim for t in tensors):
+        said = ", ".join(str(t.shape) for t in tensors)
+        raise ValueError(f"concatenate: shapes {said} differ beside axis {axis}")
+    return Concatenate.apply(*tensors, axis=axis)
+
+
+def stack(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
+    """Return tensors of one shape joined along a new axis."""
+    if not tensors:
+        raise ValueError("stack: expected at least one tensor, got none")
+    ndim = tensors[0].ndim + 1
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"stack: axis {axis} does not exist in {ndim} dimensions")
+    if any(t.shape != tensors[0].shape for t in tensors):
+        said = ", ".join(str(t.shape) for t in tensors)
+        raise ValueError(f"stack: expected tensors of one shape, got {said}")
+    return Stack.apply(*tensors, axis=axis % ndim)
+
+
+def pad(x: "Tensor", widths: PadWidth, value: float = 0.0) -> "Tensor":
+    """Return x with `widths[k] = (before, after)` elements of `value` added along axis k."""
+    checked = tuple((int(before), int(after)) for before, after in widths)
+    if len(checked) != x.ndim or any(w < 0 for pair in checked for w in pair):
+        raise ValueError(
+            f"pad: expected {x.ndim} pairs of widths >= 0 for shape {x.shape}, got {checked}"
+        )
+    return Pad.apply(x, widths=checked, value=value)
+
+
+def getitem(x: "Tensor", index: Any) -> "Tensor":
+    """Return `x[index]`, as NumPy does; an index outside raises `IndexError`.
+
+    Integers and slices give a view, integer and boolean arrays (or tensors) a copy.
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    plain = tuple(_plain_index(x, part) for part in parts)
+    return GetItem.apply(x, index=plain)
+
+
+def _plain_index(x: "Tensor", part: Any) -> Any:
+    if isinstance(part, Variable):
+        part = part.data
+    elif isinstance(part, list):
+        part = x.backend.asarray(np.asarray(part, dtype=None if part else np.int64))
+    if hasattr(part, "dtype") and part.dtype.kind not in "iub":
+        raise TypeError(f"getitem: expected an integer or boolean index, got dtype {part.dtype}")
+    return part

@@ -1,0 +1,407 @@
+"""`Tensor`: an array on a device, its gradient, and the operators."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+import tinygrad_mask.functions as F
+from tinygrad_mask import autograd
+from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
+from tinygrad_mask.backends import Array, Backend, get_backend
+from tinygrad_mask.functions.reduction import Axis
+
+if TYPE_CHECKING:
+    Operand: TypeAlias = "Tensor | Array | float"
+
+_DTYPES = {np.dtype(t) for t in ("float32", "float64", "int32", "int64", "uint8", "bool")}
+
+
+class Tensor(Variable):
+    """An array on a device that records what is computed from it.
+
+    `data` is a NumPy array, a nested sequence or a number, and is copied; arrays keep their dtype,
+    Python floats become float32, Python integers int64, unless `dtype` says otherwise. `device` is
+    'cpu', 'cuda' or 'auto'. Only floating tensors can require gradients; after `backward()` the
+    gradient is in `grad`, a tensor of the same shape.
+
+    Arithmetic broadcasts as in NumPy and never converts: tensors of two dtypes, or on two devices,
+    do not mix; Python numbers adopt the tensor's dtype.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        requires_grad: bool = False,
+        dtype: Any = None,
+        device: str | Backend = "cpu",
+    ) -> None:
+        backend = get_backend(device)
+        if isinstance(data, Tensor):
+            data = data.numpy()
+        host = np.array(data)
+        if dtype is not None:
+            host = host.astype(dtype)
+        elif host.dtype == np.float64 and not hasattr(data, "dtype"):
+            host = host.astype(np.float32)
+        if host.dtype not in _DTYPES:
+            names = ", ".join(sorted(str(d) for d in _DTYPES))
+            raise TypeError(f"Tensor: expected a dtype of {names}, got {host.dtype}")
+        self._set(backend, backend.asarray(host))
+        if requires_grad:
+            self.requires_grad_()
+
+    def _set(self, backend: Backend, array: Array) -> None:
+        self.backend = backend
+        self.data = array
+        self.grad = None
+        self.node = None
+        self.requires_grad = False
+        self.version = Version()
+
+    @classmethod
+    def from_array(cls, array: Array, device: str | Backend = "cpu") -> "Tensor":
+        """Return a tensor that shares the memory of an array of that device, without a copy."""
+        backend = get_backend(device)
+        tensor = cls.__new__(cls)
+        tensor._set(backend, backend.xp.asarray(array))
+        return tensor
+
+    def wrap(self, array: Array) -> "Tensor":
+        """Return a new leaf on this tensor's device that shares the memory of `array`."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._set(self.backend, self.backend.xp.asarray(array))
+        return tensor
+
+    # --- what it is -------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the elements."""
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        """The name of the device that holds the elements."""
+        return self.backend.name
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return self.node is None
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a tensor of shape () has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
+        extra = f", dtype={self.dtype}"
+        if self.device != "cpu":
+            extra += f", device={self.device!r}"
+        if self.node is not None:
+            extra += f", made by {self.node.function.name}"
+        elif self.requires_grad:
+            extra += ", requires_grad=True"
+        return f"Tensor({values}{extra})"
+
+    # --- taking values out ------------------------------------------------------------------
+
+    def numpy(self) -> Array:
+        """Return the elements as a NumPy array; on the CPU a read-only view, elsewhere a copy.
+
+        Read-only, because a write past the version count would go unnoticed by a backward pass
+        that needs the old values; copy it, or write through the tensor.
+        """
+        view = self.backend.to_host(self.data).view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
+        return self.data.item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def detach(self) -> "Tensor":
+        """Return a tensor that shares this one's memory and is not part of the graph."""
+        tensor = self.wrap(self.data)
+        tensor.version = self.version
+        return tensor
+
+    def astype(self, dtype: Any) -> "Tensor":
+        """Return a copy in another dtype, as a leaf: no gradient flows through a conversion."""
+        return Tensor(self.numpy(), dtype=dtype, device=self.backend)
+
+    def to(self, device: str | Backend) -> "Tensor":
+        """Return the tensor on another device, as a leaf; itself if it is there already."""
+        backend = get_backend(device)
+        if backend is self.backend:
+            return self
+        tensor = Tensor(self.numpy(), device=backend)
+        tensor.requires_grad = self.requires_grad
+        return tensor
+
+    # --- gradients --------------------------------------------------------------------------
+
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Say whether gradients are wanted for this leaf, and return it."""
+        if requires_grad and self.dtype.kind != "f":
+            raise TypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
+        if self.node is not None:
+            raise RuntimeError("requires_grad: only a leaf can be told so; see detach()")
+        self.requires_grad = requires_grad
+        return self
+
+    def backward(
+        self, gradient: "Tensor | Array | None" = None, *, retain_graph: bool = False
+    ) -> None:
+        """Add to `grad` of every leaf that this tensor was computed from the derivative to it.
+
+        A tensor of one element needs no `gradient`; for any other it is the derivative of the final
+        value with respect to this tensor, of the same shape and dtype. What the graph had saved is
+        freed unless `retain_graph`; raises `RuntimeError` for a graph that was freed already.
+        """
+        if not self.requires_grad:
+            raise RuntimeError(
+                "backward: this tensor does not depend on any that requires a gradient"
+            )
+        if gradient is None:
+            if self.size != 1:
+                raise RuntimeError(
+                    f"backward: expected a gradient for a tensor of shape {self.shape}; only a single "
+                    "element can do without"
+                )
+            array = self.backend.xp.ones(self.shape, dtype=self.dtype)
+        else:
+            array = gradient.data if isinstance(gradient, Variable) else gradient
+            array = self.backend.xp.asarray(array)
+            if array.shape != self.shape or array.dtype != self.dtype:
+                raise ValueError(
+                    f"backward: expected a gradient of shape {self.shape} and dtype {self.dtype}, "
+                    f"got {array.shape} and {array.dtype}"
+                )
+        autograd.backward(self, array, retain_graph=retain_graph)
+
+    def retain_grad(self) -> "Tensor":
+        """Have `backward()` fill in `grad` of this tensor too, though it is no leaf; return it."""
+        if self.node is not None:
+            self.node.retain(self)
+        return self
+
+    # --- writing in place -------------------------------------------------------------------
+
+    def _check_writable(self) -> None:
+        if self.requires_grad and (self.node is not None or is_grad_enabled()):
+            what = (
+                "a recorded result" if self.node is not None else "a leaf that requires a gradient"
+            )
+            raise RuntimeError(
+                f"cannot write in place into {what}; write into detach(), or within no_grad()"
+            )
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._check_writable()
+        if isinstance(value, Variable) and value.requires_grad and is_grad_enabled():
+            raise RuntimeError("cannot record a write in place; see where() and concatenate()")
+        parts = index if isinstance(index, tuple) else (index,)
+        plain = tuple(p.data if isinstance(p, Variable) else p for p in parts)
+        self.data[plain] = value.data if isinstance(value, Variable) else value
+        self.version.count += 1
+
+    def copy_(self, value: "Tensor | Array") -> "Tensor":
+        """Overwrite the elements with those of a tensor or array of the same shape and dtype."""
+        self._check_writable()
+        array = (
+            value.data if isinstance(value, Variable) else self.backend.asarray(np.asarray(value))
+        )
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise ValueError(
+                f"copy_: expected shape {self.shape} and dtype {self.dtype}, "
+                f"got {array.shape} and {array.dtype}"
+            )
+        self.data[...] = array
+        self.version.count += 1
+        return self
+
+    # --- operators --------------------------------------------------------------------------
+
+    # NumPy must leave `array + tensor` to the tensor.
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+
+    def __add__(self, other: "Operand") -> "Tensor":
+        return F.add(self, other)
+
+    def __radd__(self, other: "Operand") -> "Tensor":
+        return F.add(other, self)
+
+    def __sub__(self, other: "Operand") -> "Tensor":
+        return F.subtract(self, other)
+
+    def __rsub__(self, other: "Operand") -> "Tensor":
+        return F.subtract(other, self)
+
+    def __mul__(self, other: "Operand") -> "Tensor":
+        return F.multiply(self, other)
+
+    def __rmul__(self, other: "Operand") -> "Tensor":
+        return F.multiply(other, self)
+
+    def __truediv__(self, other: "Operand") -> "Tensor":
+        return F.divide(self, other)
+
+    def __rtruediv__(self, other: "Operand") -> "Tensor":
+        return F.divide(other, self)
+
+    def __pow__(self, other: "Operand") -> "Tensor":
+        return F.power(self, other)
+
+    def __rpow__(self, other: "Operand") -> "Tensor":
+        return F.power(other, self)
+
+    def __matmul__(self, other: "Tensor") -> "Tensor":
+        return F.matmul(self, other)
+
+    def __neg__(self) -> "Tensor":
+        return F.negative(self)
+
+    def __abs__(self) -> "Tensor":
+        return F.abs(self)
+
+    def __getitem__(self, index: Any) -> "Tensor":
+        return F.getitem(self, index)
+
+    def _compare(self, other: Any, compare: str) -> "Tensor":
+        array = other.data if isinstance(other, Variable) else other
+        return self.wrap(getattr(self.data, compare)(array))
+
+    def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
+        return self._compare(other, "__eq__")
+
+    def __ne__(self, other: object) -> "Tensor":  # type: ignore[override]
+        return self._compare(other, "__ne__")
+
+    def __lt__(self, other: Any) -> "Tensor":
+        return self._compare(other, "__lt__")
+
+    def __le__(self, other: Any) -> "Tensor":
+        return self._compare(other, "__le__")
+
+    def __gt__(self, other: Any) -> "Tensor":
+        return self._compare(other, "__gt__")
+
+    def __ge__(self, other: Any) -> "Tensor":
+        return self._compare(other, "__ge__")
+
+    # --- functions as methods; their documentation is that of the function -------------------
+
+    def exp(self) -> "Tensor":
+        """See `functions.exp`."""
+        return F.exp(self)
+
+    def log(self) -> "Tensor":
+        """See `functions.log`."""
+        return F.log(self)
+
+    def sqrt(self) -> "Tensor":
+        """See `functions.sqrt`."""
+        return F.sqrt(self)
+
+    def abs(self) -> "Tensor":
+        """See `functions.abs`."""
+        return F.abs(self)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> "Tensor":
+        """See `functions.clip`."""
+        return F.clip(self, low, high)
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.sum`."""
+        return F.sum(self, axis, keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.mean`."""
+        return F.mean(self, axis, keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.max`."""
+        return F.max(self, axis, keepdims)
+
+    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
+        """See `functions.var`."""
+        return F.var(self, axis, keepdims, correction)
+
+    def argmax(self, axis: int | None = None) -> "Tensor":
+        """Return the position of the (first) maximum over `axis`, int64; it has no gradient."""
+        return self.wrap(self.backend.xp.argmax(self.data, axis=axis))
+
+    def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
+        """See `functions.reshape`; the lengths may also be given one by one."""
+        return F.reshape(self, _one_sequence(shape))
+
+    def permute(self, *axes: int | Sequence[int]) -> "Tensor":
+        """See `functions.permute`; the axes may also be given one by one."""
+        return F.permute(self, _one_sequence(axes))
+
+    @property
+    def T(self) -> "Tensor":  # noqa: N802 (as in NumPy)
+        """The tensor with its axes in reverse order."""
+        return F.permute(self, tuple(reversed(range(self.ndim))))
+
+    def broadcast_to(self, *shape: int | Sequence[int]) -> "Tensor":
+        """See `functions.broadcast_to`; the lengths may also be given one by one."""
+        return F.broadcast_to(self, _one_sequence(shape))
+
+    def sigmoid(self) -> "Tensor":
+        """See `functions.sigmoid`."""
+        return F.sigmoid(self)
+
+    def tanh(self) -> "Tensor":
+        """See `functions.tanh`."""
+        return F.tanh(self)
+
+    def relu(self) -> "Tensor":
+        """See `functions.relu`."""
+        return F.relu(self)
+
+    def softmax(self, axis: int = -1) -> "Tensor":
+        """See `functions.softmax`."""
+        return F.softmax(self, axis)
+
+
+def _one_sequence(given: tuple[Any, ...]) -> Sequence[int]:
+    if len(given) == 1 and not isinstance(given[0], int | np.integer):
+        return tuple(given[0])
+    return given
