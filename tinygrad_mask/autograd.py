@@ -10,7 +10,6 @@ holds no reference cycle and is freed the moment nobody can ask for its gradient
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -51,12 +50,10 @@ def is_grad_enabled() -> bool:
     return _recording.enabled
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> np.errstate:
     # log(0) is -inf and 0/0 is NaN, as IEEE 754 says; a warning for each, from deep within a
     # training step, would only repeat what the loss shows.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        yield
+    return np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
 
 
 # --- variables --------------------------------------------------------------------------------
@@ -276,7 +273,7 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
         array: Any = value.data
     elif value is None:
         return None
-    elif isinstance(value, bool | int | float):
+    elif isinstance(value, (bool, int, float)):
         if isinstance(value, float):
             if dtype.kind != "f":
                 raise TypeError(f"{function.name}: a float does not fit a tensor of dtype {dtype}")
@@ -292,10 +289,10 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
     return array
 
 
-def _owner(array: Array) -> Any:
-    """The array that owns the memory which `array` views."""
-    while array.base is not None and hasattr(array.base, "base"):
-        array = array.base
+def _owner(array: Any) -> Any:
+    """The array that owns the memory which `array` views (a scalar owns itself)."""
+    while (base := getattr(array, "base", None)) is not None and hasattr(base, "base"):
+        array = base
     return array
 
 

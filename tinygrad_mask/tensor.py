@@ -200,7 +200,7 @@ class Tensor(Variable):
         if gradient is None:
             if self.size != 1:
                 raise RuntimeError(
-                    f"backward: expected a gradient for a tensor of shape {self.shape}; only a single "
+                    f"backward: expected a gradient for a tensor of {self.shape}; only a single "
                     "element can do without"
                 )
             array = self.backend.xp.ones(self.shape, dtype=self.dtype)

@@ -28,13 +28,13 @@ class Dropout(Function):
         return grad_output * mask * ctx.scale
 
 
-def dropout(x: "Tensor", p: float, generator: np.random.Generator) -> "Tensor":
+def dropout(x: "Tensor", p: float, rng: np.random.Generator) -> "Tensor":
     """Return x with each element zeroed with probability `p`, the others times 1 / (1 - p).
 
-    The mask is drawn from `generator`. Formula: Srivastava et al. 2014, 'inverted' as everywhere.
+    The mask is drawn from `rng`. Formula: Srivastava et al. 2014, 'inverted' as everywhere.
     Raises `ValueError` unless 0 <= p < 1.
     """
     if not 0 <= p < 1:
         raise ValueError(f"dropout: expected 0 <= p < 1, got {p}")
-    mask = x.backend.bernoulli(generator, 1 - p, x.shape, x.dtype)
+    mask = x.backend.bernoulli(rng, 1 - p, x.shape, x.dtype)
     return Dropout.apply(x, mask=mask, p=p)

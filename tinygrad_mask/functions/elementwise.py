@@ -24,14 +24,21 @@ class Elementwise(Function):
     @classmethod
     def apply(cls, *inputs: Any, **options: Any) -> Any:
         """As `Function.apply`; raises `ValueError` where the shapes do not broadcast."""
-        shapes = [np.shape(v.data if isinstance(v, Variable) else v) for v in inputs]
-        if shapes[1:] and shapes[0] != shapes[1]:
-            try:
-                np.broadcast_shapes(*shapes)
-            except ValueError:
-                said = " and ".join(str(s) for s in shapes)
-                raise ValueError(f"{cls.name}: shapes {said} do not broadcast") from None
-        return super().apply(*inputs, **options)
+        try:
+            return super().apply(*inputs, **options)
+        except ValueError:
+            check_broadcast(cls.name, *inputs, *options.values())
+            raise
+
+
+def check_broadcast(name: str, *operands: Any) -> None:
+    """Raise a `ValueError` that names the shapes of tensors, arrays or numbers that do not fit."""
+    shapes = [np.shape(v.data if isinstance(v, Variable) else v) for v in operands]
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        said = ", ".join(str(s) for s in shapes)
+        raise ValueError(f"{name}: shapes {said} do not broadcast") from None
 
 
 # --- arithmetic -------------------------------------------------------------------------------
@@ -370,11 +377,7 @@ def where(condition: "Tensor | Array", x: "Operand", y: "Operand") -> "Tensor":
     array = condition.data if isinstance(condition, Variable) else np.asarray(condition)
     if array.dtype != bool:
         raise TypeError(f"where: expected a boolean condition, got dtype {array.dtype}")
-    shapes = [np.shape(v.data if isinstance(v, Variable) else v) for v in (array, x, y)]
-    try:
-        np.broadcast_shapes(*shapes)
-    except ValueError:
-        said = ", ".join(str(s) for s in shapes)
-        raise ValueError(f"where: shapes {said} (condition, x, y) do not broadcast") from None
-    backend = next(v.backend for v in (x, y) if isinstance(v, Variable))
-    return Where.apply(x, y, condition=backend.asarray(array))
+    backends = [v.backend for v in (x, y) if isinstance(v, Variable)]
+    if backends and not isinstance(condition, Variable):
+        condition = backends[0].asarray(array)
+    return Where.apply(x, y, condition=condition)

@@ -50,7 +50,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> "Tensor":
-    """Normalise each channel of `x` (..., C) and return it scaled by `weight` and shifted by `bias`.
+    """Normalise each channel of `x` (..., C); return it scaled by `weight`, shifted by `bias`.
 
     In training the mean and (biased) variance are those of the batch, and the running ones, if
     given, move towards them by `momentum`, in place (the running variance towards the unbiased one,
@@ -63,7 +63,7 @@ def batch_norm(
     given = [weight, bias, *(t for t in (running_mean, running_var) if t is not None)]
     if channels is None or any(t.shape != channels for t in given):
         said = ", ".join(str(t.shape) for t in given)
-        raise ValueError(f"batch_norm: expected (C,) beside an input (..., C) of {x.shape}: {said}")
+        raise ValueError(f"batch_norm: expected (C,) beside an input (..., C) {x.shape}: {said}")
     if training:
         count = math.prod(x.shape[:-1])
         if count < 2:

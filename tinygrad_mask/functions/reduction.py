@@ -93,7 +93,7 @@ class Max(Function):
         xp, axes, shape = ctx.xp, ctx.axes, ctx.shape
         kept = tuple(k for k in range(len(shape)) if k not in axes)
         length = math.prod(shape[a] for a in axes)
-        # One row per kept element, one column per reduced one; then the axes go back to their place.
+        # One row per kept element, one column per reduced one; then the axes go back.
         one_hot = xp.arange(length) == position[..., None]
         grad = one_hot * grad_output.reshape(position.shape)[..., None]
         grad = grad.reshape(tuple(shape[k] for k in kept + axes))
