@@ -13,7 +13,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 @pytest.fixture(scope="session")
 def photographs() -> Path:
-    """The folder of real photographs (larxel/, hitl/, chandrikadeb7/); skips where there is none."""
+    """The folder of real photographs: larxel/, hitl/, chandrikadeb7/; skips where it is not."""
     folder = os.environ.get("TINYGRAD_MASK_DATA")
     if not folder:
         pytest.skip("TINYGRAD_MASK_DATA is not set: no real photographs here")

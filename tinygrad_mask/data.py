@@ -32,10 +32,31 @@ class Dataset(Protocol[Item]):
         """Return one item, `0 <= index < len(self)`."""
 
 
+class Rows:
+    """Some rows of an array, copied only when asked for: a part of a memory-mapped file, say.
+
+    Indexing with a number gives a row, with a slice or an array of numbers several.
+    """
+
+    def __init__(self, array: NDArray[Any], positions: NDArray[np.int64]) -> None:
+        """Take rows `positions`, shape `(n,)`, of an array `(m, ...)`."""
+        self.array, self.positions = array, positions
+        self.shape = (len(positions), *array.shape[1:])
+        self.ndim = array.ndim
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.positions)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        """Return a copy of one row or several."""
+        return np.array(self.array[self.positions[index]])
+
+
 class ArrayDataset:
     """Arrays side by side: item i is the tuple of their rows i (views, not copies)."""
 
-    def __init__(self, *arrays: NDArray[Any]) -> None:
+    def __init__(self, *arrays: NDArray[Any] | Rows) -> None:
         """Take arrays of shapes `(n, ...)`, the same n in all; raises `ValueError` for others."""
         if not arrays or any(array.ndim == 0 for array in arrays):
             shapes = ", ".join(str(array.shape) for array in arrays) or "none"

@@ -1,7 +1,5 @@
 """Arrays and metadata in safetensors files: no code runs when one is read."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import safetensors
 import safetensors.numpy
 
 from tinygrad_mask.backends import Array
+from tinygrad_mask.files import write_file
 
 
 def save(
@@ -24,21 +23,10 @@ def save(
     The file appears whole or not at all. Raises `FileExistsError` if it is there already, unless
     `overwrite`.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; nothing was written")
     # safetensors writes the memory as it lies, which for a view is not the array.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    data = safetensors.numpy.save(contiguous, dict(metadata or {}))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    content = safetensors.numpy.save(contiguous, dict(metadata or {}))
+    write_file(path, content, overwrite=overwrite)
 
 
 def load(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:

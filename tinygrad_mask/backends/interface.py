@@ -58,7 +58,7 @@ class Backend(ABC):
 
     @abstractmethod
     def bernoulli(
-        self, generator: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
+        self, rng: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
     ) -> Array:
         """Draw an array of zeros and ones that is 1 with probability `p`, on this device."""
 

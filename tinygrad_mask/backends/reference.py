@@ -28,9 +28,9 @@ class ReferenceBackend(Backend):
         return array
 
     def bernoulli(
-        self, generator: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
+        self, rng: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
     ) -> Array:
-        return self.asarray((generator.random(shape, dtype=np.float32) < p).astype(dtype))
+        return self.asarray((rng.random(shape, dtype=np.float32) < p).astype(dtype))
 
     # --- convolution ------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Compute the result."""
         return self.forward(x)
 
     def register_buffer(self, name: str, tensor: Tensor) -> None:

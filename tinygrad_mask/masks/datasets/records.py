@@ -6,6 +6,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from tinygrad_mask.masks.images import read_image
+
 Box = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)` in pixels of the upright photograph; x to the right, y down, x2 and y2 the
 right and bottom edges (exclusive), so that the width is x2 - x1."""
@@ -57,6 +59,4 @@ class PhotographFile:
 
     def open(self) -> Image.Image:
         """Return its pixels, upright and in RGB; raises `OSError` where they cannot be read."""
-        from tinygrad_mask.masks.crops import read_image
-
         return read_image(self.path)

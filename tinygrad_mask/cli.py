@@ -1,0 +1,58 @@
+"""The command line: `tinygrad-mask train | evaluate`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from tinygrad_mask.masks.classifier.commands import add_evaluate_arguments, add_train_arguments
+from tinygrad_mask.masks.classifier.training import InterruptedRunError, TrainingDivergedError
+from tinygrad_mask.masks.problems import UsageError
+
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ended, as a shell says it: 128 + SIGINT."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1 for a failure, 2 for input not to be used."""
+    parser = argparse.ArgumentParser(prog="tinygrad-mask", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_train_arguments(
+        commands.add_parser("train", help="learn from photographs how masks are worn")
+    )
+    add_evaluate_arguments(
+        commands.add_parser("evaluate", help="judge a trained model on other photographs")
+    )
+    return run(parser, arguments)
+
+
+def train_example(arguments: Sequence[str] | None, description: str | None, model: str) -> int:
+    """Run the command `train` by itself, with a default model, and return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_train_arguments(parser, model)
+    return run(parser, arguments)
+
+
+def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
+    """Parse, call what the command set as `run`, and turn what it raises into one line."""
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        parsed.run(parsed)
+    except UsageError as error:
+        return _fail(error, 2)
+    except (TrainingDivergedError, OSError) as error:
+        return _fail(error, 1)
+    except InterruptedRunError as error:
+        print(error, file=sys.stderr)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""The classifier: its networks, their training, its evaluation and the report."""

@@ -1,0 +1,143 @@
+"""A trained classifier: the network and all that has to be known to ask it."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask import Tensor, nn, no_grad, serialization
+from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.models import Architecture, build_model
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.problems import UsageError
+
+_FORMAT = "tinygrad_mask classifier 1"
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each colour, of pixels from 0 to 1; what a model subtracts."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, crops: NDArray[np.uint8] | Rows) -> "Normalisation":
+        """Measure them on crops (n, size, size, 3), a block at a time."""
+        total, squares = np.zeros(3), np.zeros(3)
+        for start in range(0, len(crops), _BATCH):
+            block = crops[start : start + _BATCH].astype(np.float64) / 255
+            total += block.sum(axis=(0, 1, 2))
+            squares += (block**2).sum(axis=(0, 1, 2))
+        count = math.prod(crops.shape[:3])
+        mean = total / count
+        # A set of plain black pictures has no deviation to divide by.
+        std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+class Classifier:
+    """A network, how its crops are cut and how their pixels are scaled.
+
+    `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        architecture: Architecture,
+        crops: CropSettings,
+        normalisation: Normalisation,
+    ) -> None:
+        self.model = model
+        self.architecture = architecture
+        self.crops = crops
+        self.normalisation = normalisation
+        mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
+
+    def inputs(self, crops: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+        """Scale crops, uint8 (n, size, size, 3), to what the model takes, float32."""
+        scaled = crops * self._scale
+        scaled += self._shift
+        return Tensor.from_array(scaled).to(device)
+
+    def scores(self, crops: NDArray[np.uint8] | Rows, device: str = "cpu") -> NDArray[np.float32]:
+        """Return the model's outputs, (n, 3), batch by batch, without recording a graph."""
+        self.model.eval()
+        with no_grad():
+            parts = [
+                self.model(self.inputs(crops[start : start + _BATCH], device)).numpy()
+                for start in range(0, len(crops), _BATCH)
+            ]
+        return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *parts])
+
+    def probabilities(
+        self, crops: NDArray[np.uint8] | Rows, device: str = "cpu"
+    ) -> NDArray[np.float32]:
+        """Return the softmax of the scores, (n, 3).
+
+        The perceptron of the slides aims its outputs at 0 and 1 and knows no softmax: of its
+        numbers only the order means something.
+        """
+        return Tensor(self.scores(crops, device)).softmax().numpy()
+
+    # --- files ------------------------------------------------------------------------------
+
+    def metadata(self) -> dict[str, str]:
+        """Return all but the weights as texts, for the file."""
+        return {
+            "format": _FORMAT,
+            "labels": json.dumps(LABELS),
+            "architecture": json.dumps(asdict(self.architecture)),
+            "crops": json.dumps(asdict(self.crops)),
+            "normalisation": json.dumps(asdict(self.normalisation)),
+        }
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write weights and metadata to a safetensors file; see `serialization.save`."""
+        serialization.save(path, self.model.state_dict(), self.metadata(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Classifier":
+        """Read a classifier from its file, or from the run folder that holds it.
+
+        Raises `UsageError` where there is none.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "model.safetensors"
+        try:
+            arrays, metadata = serialization.load(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read as a model ({error.strerror})") from error
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return cls.from_state(path, arrays, metadata)
+
+    @classmethod
+    def from_state(
+        cls, path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]
+    ) -> "Classifier":
+        """Build a classifier from what a file, here called `path`, holds."""
+        if metadata.get("format") != _FORMAT:
+            came = metadata.get("format", "no format")
+            raise UsageError(f"{path}: expected metadata of '{_FORMAT}', got {came!r}")
+        try:
+            if json.loads(metadata["labels"]) != list(LABELS):
+                raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
+            fields = json.loads(metadata["architecture"])
+            architecture = Architecture(**fields | {"channels": tuple(fields["channels"])})
+            crops = CropSettings(**json.loads(metadata["crops"]))
+            scale = json.loads(metadata["normalisation"])
+            normalisation = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
+            model = build_model(architecture, np.random.default_rng(0))
+            model.load_state_dict(arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: not a classifier as it is saved here ({error})") from error
+        return cls(model, architecture, crops, normalisation)

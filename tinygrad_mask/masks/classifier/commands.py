@@ -1,0 +1,132 @@
+"""The classifier's commands: their arguments, and what they do."""
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+from tinygrad_mask.masks.classifier import pipeline
+from tinygrad_mask.masks.classifier.metrics import format_metrics
+from tinygrad_mask.masks.classifier.models import KINDS, architecture_of
+from tinygrad_mask.masks.classifier.recipes import RECIPES
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.datasets import parse_classes
+from tinygrad_mask.masks.problems import UsageError
+
+_DATA_HELP = (
+    "a folder of photographs with boxes (Larxel, Humans in the Loop, any Pascal VOC) or of a "
+    "folder per class; or synthetic[:COUNT]; may be repeated"
+)
+
+
+def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> None:
+    """Add what a training run can be told; `model` is the default of --model."""
+    # No defaults here: --resume has to tell what was given from what was not.
+    parser.add_argument("--data", action="append", metavar="PATH", help=_DATA_HELP)
+    parser.add_argument("--model", choices=KINDS, help=f"the network (default: {model})")
+    parser.add_argument("--epochs", type=int, help="times through the data (default: 20)")
+    parser.add_argument("--batch-size", type=int, help="faces a step (default: 32)")
+    for option, what in (("lr", "the learning rate"), ("weight_decay", "the weight decay")):
+        defaults = ", ".join(f"{kind} {getattr(RECIPES[kind], option):g}" for kind in KINDS)
+        flag = f"--{option.replace('_', '-')}"
+        parser.add_argument(flag, type=float, help=f"{what} (default: {defaults})")
+    size = CropSettings().size
+    parser.add_argument("--image-size", type=int, help=f"pixels a side of a face (default: {size})")
+    parser.add_argument(
+        "--validation", type=float, help="the share of photographs held back (default: 0.2)"
+    )
+    parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
+    _add_shared_arguments(parser)
+    parser.add_argument("--out", type=Path, help="the run folder (default: runs/MODEL-TIME)")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the run in this folder; alone"
+    )
+    parser.set_defaults(run=train_command, default_model=model)
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what an evaluation can be told."""
+    parser.add_argument("model", metavar="MODEL", help="a model.safetensors, or its run folder")
+    parser.add_argument("--data", action="append", required=True, metavar="PATH", help=_DATA_HELP)
+    _add_shared_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.set_defaults(run=evaluate_command)
+
+
+def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--classes",
+        metavar="NAME=LABEL,...",
+        help="what the class names of a data set mean: proper, improper or none",
+    )
+    parser.add_argument(
+        "--other-coverings",
+        metavar="LABEL",
+        help="the label of faces covered by something else than a mask (default: left out)",
+    )
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="(default: auto)")
+
+
+def train_command(arguments: argparse.Namespace) -> None:
+    """Train, or resume, as the arguments say."""
+    given = {
+        name.replace("_", "-"): value
+        for name, value in vars(arguments).items()
+        if value is not None and name not in ("run", "default_model", "command", "resume")
+    }
+    if arguments.resume is not None:
+        if given:
+            raise UsageError(
+                "--resume goes on with the settings of the run and takes no others, "
+                f"got --{', --'.join(given)}"
+            )
+        pipeline.resume(arguments.resume)
+        return
+    kind = arguments.model or arguments.default_model
+    options = ("epochs", "batch_size", "lr", "weight_decay")
+    chosen = {name: getattr(arguments, name) for name in options}
+    crops = CropSettings()
+    try:
+        recipe = dataclasses.replace(
+            RECIPES[kind], **{name: value for name, value in chosen.items() if value is not None}
+        )
+        if arguments.image_size is not None:
+            crops = dataclasses.replace(crops, size=arguments.image_size)
+        architecture_of(kind, crops.size)  # refuses a size that its poolings cannot halve
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    config = pipeline.RunConfig(
+        data=tuple(arguments.data or ["synthetic"]),
+        model=kind,
+        recipe=recipe,
+        crops=crops,
+        classes=parse_classes(arguments.classes) if arguments.classes else {},
+        **{
+            name: getattr(arguments, name)
+            for name in ("validation", "seed", "device", "other_coverings")
+            if getattr(arguments, name) is not None
+        },
+    )
+    pipeline.train(config, arguments.out or _new_folder(kind))
+
+
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    """Evaluate as the arguments say."""
+    metrics = pipeline.evaluate(
+        arguments.model,
+        arguments.data,
+        classes=parse_classes(arguments.classes) if arguments.classes else None,
+        other_coverings=arguments.other_coverings,
+        device=arguments.device or "auto",
+    )
+    print(json.dumps(metrics.to_json(), indent=1) if arguments.json else format_metrics(metrics))
+
+
+def _new_folder(kind: str) -> Path:
+    base = Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder

@@ -1,0 +1,145 @@
+"""The folder that a training run leaves behind."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.backends import Array
+from tinygrad_mask.data import Rows
+from tinygrad_mask.files import write_file
+from tinygrad_mask.masks.classifier.classifier import Classifier
+from tinygrad_mask.masks.classifier.metrics import Metrics
+from tinygrad_mask.masks.classifier.plots import plot_confusion, plot_curves, plot_mistakes
+from tinygrad_mask.masks.classifier.report import write_report
+from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.serialization import load, save
+
+_RESULTS = ("curves.png", "confusion.png", "mistakes.png", "metrics.json", "report.md")
+
+
+class RunFolder:
+    """A run's folder: settings first, then the state after each epoch, the results at the end.
+
+    `model.safetensors`, `checkpoint.safetensors` and `history.csv` follow the run, each replaced as
+    a whole; nothing else is ever overwritten. `OSError` where something cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = path / "model.safetensors"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.history = path / "history.csv"
+        self.split = path / "split.json"
+        self.config = path / "config.json"
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """Make a new folder; raises `UsageError` where something is there already."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise UsageError(
+                    f"{path}: expected a folder that does not exist or is empty; nothing in it is "
+                    "overwritten (--out names another, --resume takes the run in it up again)"
+                )
+        except OSError as error:
+            raise UsageError(
+                f"{path}: no run folder can be made there ({error.strerror})"
+            ) from error
+        return cls(path)
+
+    # --- at the start -----------------------------------------------------------------------
+
+    def write_config(self, config: Mapping[str, Any], problems: Problems) -> None:
+        """Write the settings, and the list of all that was left out of the data, if anything."""
+        write_file(self.config, _json(config))
+        if problems.items:
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["why", "what"])
+            writer.writerows(
+                (kind, item) for kind, items in problems.items.items() for item in items
+            )
+            write_file(self.path / "left_out.csv", text.getvalue().encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the settings back; raises `UsageError` where the folder is not that of a run."""
+        try:
+            config = json.loads(self.config.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.path}: expected the folder of a run ({error})") from error
+        if not isinstance(config, dict):
+            raise UsageError(f"{self.config}: expected the settings of a run, got {config!r:.60}")
+        return config
+
+    # --- after each epoch -------------------------------------------------------------------
+
+    def write_state(
+        self,
+        classifier: Classifier,
+        history: Sequence[Mapping[str, float]],
+        state: tuple[Mapping[str, Array], Mapping[str, str]],
+    ) -> None:
+        """Write the model as it is, the history so far and the state to go on from."""
+        text = io.StringIO()
+        if history:
+            writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+        save(self.checkpoint, *state, overwrite=True)
+        classifier.save(self.model, overwrite=True)
+        write_file(self.history, text.getvalue().encode(), overwrite=True)
+
+    def read_checkpoint(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read the state to go on from; raises `UsageError` where there is none."""
+        if not self.checkpoint.exists():
+            raise UsageError(f"{self.path}: there is no checkpoint to go on from")
+        try:
+            return load(self.checkpoint)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{self.checkpoint}: cannot be read ({error})") from error
+
+    # --- at the end -------------------------------------------------------------------------
+
+    def is_finished(self) -> bool:
+        """Whether all results are there."""
+        return all((self.path / name).exists() for name in _RESULTS)
+
+    def write_results(
+        self,
+        *,
+        metrics: Metrics,
+        by_size: Mapping[str, Metrics],
+        crops: Rows,
+        labels: NDArray[np.int64],
+        probabilities: NDArray[np.float32],
+        names: Sequence[str],
+        history: Sequence[Mapping[str, float]],
+        data_summary: str,
+    ) -> None:
+        """Draw the pictures and write metrics and report, of validation faces in this order."""
+        for name in _RESULTS:  # of a run that was ended while it wrote them
+            (self.path / name).unlink(missing_ok=True)
+        plot_curves(history, self.path / "curves.png")
+        plot_confusion(metrics, self.path / "confusion.png")
+        plot_mistakes(crops, labels, probabilities, self.path / "mistakes.png", names=names)
+        write_file(self.path / "metrics.json", _json(metrics.to_json()))
+        write_report(
+            self.path / "report.md",
+            metrics=metrics,
+            history=history,
+            config=self.read_config(),
+            data_summary=data_summary,
+            pictures=["curves.png", "confusion.png", "mistakes.png"],
+            by_size=by_size,
+        )
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,241 @@
+"""The training loop, and the state that it can be taken up from again."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tinygrad_mask import Tensor
+from tinygrad_mask import functions as F
+from tinygrad_mask.backends import Array
+from tinygrad_mask.data import ArrayDataset, DataLoader, Rows
+from tinygrad_mask.masks.classifier.classifier import Classifier
+from tinygrad_mask.masks.classifier.metrics import Metrics, compute_metrics
+from tinygrad_mask.masks.classifier.recipes import Recipe, slides_objective
+from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.nn import Dropout
+from tinygrad_mask.optim import SGD, OneCycleLR
+
+
+class TrainingDivergedError(Exception):
+    """The loss is no longer a number; the message says where and why that is likely."""
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop, and stopped between two steps."""
+
+
+@dataclass
+class Progress:
+    """Where a run is: the epochs done, and in the one under way the steps done and their sums."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a classifier on some of the faces of a face set, judged on others after each epoch.
+
+    `train` and `validation` are positions of faces, int64. Everything random comes from `seed`, the
+    epoch and the step, so that a run that was taken up again gives the same bits as one unbroken.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        faces: FaceSet,
+        train: NDArray[np.int64],
+        validation: NDArray[np.int64],
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str = "cpu",
+    ) -> None:
+        self.classifier = classifier
+        self.recipe = recipe
+        self.seed = seed
+        self.device = device
+        self.progress = Progress()
+        self.validation_crops = Rows(faces.crops, validation)
+        self.validation_labels = faces.labels[validation]
+        self.loader = DataLoader(
+            ArrayDataset(Rows(faces.crops, train), faces.labels[train]),
+            recipe.batch_size,
+            shuffle=True,
+            seed=seed,
+        )
+        self.class_weights = class_weights(faces.labels[train], recipe.class_balance)
+        classifier.model.to(device)
+        self.optimizer = SGD(
+            classifier.model.parameters(),
+            recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=0.0 if recipe.squared else recipe.weight_decay,
+        )
+        self.schedule = (
+            OneCycleLR(self.optimizer, recipe.lr, recipe.epochs * len(self.loader))
+            if recipe.one_cycle
+            else None
+        )
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def run(
+        self,
+        after_epoch: Callable[[], None],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        show_progress: bool = False,
+    ) -> None:
+        """Train the epochs that are left, calling `after_epoch` after each.
+
+        Between two steps `stop` is asked; where it answers True, `InterruptedRunError` is raised.
+        Raises `TrainingDivergedError` where the loss is not finite, before the step that would
+        spoil the weights.
+        """
+        while self.progress.epoch < self.recipe.epochs:
+            self._train_epoch(stop, show_progress)
+            self._finish_epoch()
+            after_epoch()
+
+    def _train_epoch(self, stop: Callable[[], bool], show_progress: bool) -> None:
+        progress = self.progress
+        self.loader.epoch = progress.epoch
+        self.classifier.model.train()
+        with tqdm(
+            total=len(self.loader),
+            initial=progress.step,
+            desc=f"epoch {progress.epoch + 1}/{self.recipe.epochs}",
+            unit="step",
+            leave=False,
+            disable=not show_progress,
+        ) as bar:
+            for step, (crops, labels) in enumerate(self.loader):
+                if step < progress.step:  # done before the run was taken up again
+                    continue
+                if stop():
+                    raise InterruptedRunError
+                start = time.perf_counter()
+                loss, correct = self._step(crops, labels)
+                progress.step += 1
+                progress.loss_sum += loss * len(labels)
+                progress.correct += correct
+                progress.seen += len(labels)
+                progress.seconds += time.perf_counter() - start
+                bar.update()
+                bar.set_postfix(
+                    loss=f"{progress.loss_sum / progress.seen:.4f}",
+                    accuracy=f"{progress.correct / progress.seen:.4f}",
+                    refresh=False,
+                )
+
+    def _step(self, crops: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
+        """Take one step on a batch and return its loss and how many it had right."""
+        if self.recipe.flip:
+            key = (self.progress.epoch, self.progress.step)
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+            mirrored = rng.random(len(crops)) < 0.5
+            crops[mirrored] = crops[mirrored, :, ::-1]
+        scores = self.classifier.model(self.classifier.inputs(crops, self.device))
+        objective = self._objective(scores, labels)
+        loss = float(objective.item())
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the loss is {loss} in epoch {self.progress.epoch + 1}, step "
+                f"{self.progress.step + 1}; most likely the learning rate of {self.recipe.lr:g} is "
+                f"too high: try --lr {self.recipe.lr / 10:g}"
+            )
+        self.optimizer.zero_grad()
+        objective.backward()
+        self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        return loss, int((scores.numpy().argmax(axis=1) == labels).sum())
+
+    def _objective(self, scores: Tensor, labels: NDArray[np.int64]) -> Tensor:
+        if self.recipe.squared:
+            one_hot = np.eye(len(LABELS), dtype=np.float32)[labels]
+            target = Tensor.from_array(one_hot).to(self.device)
+            return slides_objective(self.classifier.model, scores, target, self.recipe.weight_decay)
+        return F.cross_entropy(scores, labels, weight=self.class_weights)
+
+    def _finish_epoch(self) -> None:
+        """Judge the model and write the epoch into the history."""
+        start = time.perf_counter()
+        scores = self.classifier.scores(self.validation_crops, self.device)
+        metrics = compute_metrics(self.validation_labels, scores)
+        val_loss = self._objective(Tensor(scores), self.validation_labels).item()
+        progress = self.progress
+        row = {
+            "epoch": progress.epoch + 1,
+            "lr": self.optimizer.lr,
+            "loss": progress.loss_sum / progress.seen,
+            "accuracy": progress.correct / progress.seen,
+            "val_loss": float(val_loss),
+            "val_accuracy": metrics.accuracy,
+            "val_balanced_accuracy": metrics.balanced_accuracy,
+            "val_macro_f1": metrics.macro_f1,
+            "val_improper_recall": metrics.per_class["improper"].recall,
+            "seconds": progress.seconds + time.perf_counter() - start,
+        }
+        self.progress = Progress(progress.epoch + 1, history=[*progress.history, row])
+
+    def validate(self) -> tuple[Metrics, NDArray[np.float32]]:
+        """Return the metrics of the validation faces and their probabilities, (n, 3)."""
+        probabilities = self.classifier.probabilities(self.validation_crops, self.device)
+        return compute_metrics(self.validation_labels, probabilities), probabilities
+
+    # --- the state --------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return all that the run has come to, as arrays and texts for a safetensors file."""
+        arrays = {f"model.{k}": v for k, v in self.classifier.model.state_dict().items()}
+        arrays |= {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
+        generators = [layer.rng.bit_generator.state for layer in self._dropouts()]
+        texts = {
+            "progress": json.dumps(vars(self.progress)),
+            "generators": json.dumps(generators),
+        }
+        return arrays, texts
+
+    def load_state(self, arrays: Mapping[str, Array], texts: Mapping[str, str]) -> None:
+        """Take up a run from its `state`; raises `ValueError` or `KeyError` where it is another."""
+        parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
+        for name, array in arrays.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = array
+        self.classifier.model.load_state_dict(parts["model"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        if self.schedule is not None:
+            self.schedule.skip_to(self.optimizer.step_count)
+        self.progress = Progress(**json.loads(texts["progress"]))
+        for layer, state in zip(self._dropouts(), json.loads(texts["generators"]), strict=True):
+            layer.rng.bit_generator.state = state
+
+    def _dropouts(self) -> list[Dropout]:
+        return [m for m in self.classifier.model.modules() if isinstance(m, Dropout)]
+
+
+def class_weights(labels: NDArray[np.int64], power: float) -> NDArray[np.float32] | None:
+    """Return a weight a class, (3,): its inverse frequency to this power, 1 on the mean of faces.
+
+    None for a power of 0. A class that does not occur has the weight 1.
+    """
+    if power == 0:
+        return None
+    shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
+    weights = np.where(shares > 0, np.maximum(shares, 1e-12) ** -power, 0)
+    weights /= (weights * shares).sum()
+    return np.where(shares > 0, weights, 1).astype(np.float32)

@@ -1,0 +1,112 @@
+"""From a box in a photograph to the pixels that a model sees: the same way wherever one is cut."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinygrad_mask.masks.datasets.records import Box
+
+_FILTER = Image.Resampling.BICUBIC
+_FILTER_RADIUS = 2  # of the bicubic kernel, in pixels of the coarser of photograph and crop
+_LARGEST_WINDOW = 4096  # pixels a side
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How a model's input was cut; part of the model, since other cuts are other pictures.
+
+    `size` is the side of the crop in pixels. `margin` is what is added on every side of the box,
+    as a share of the box's longer side: chin, hair and background tell how a mask is worn.
+    Raises `ValueError` for a size below 1 or a negative margin.
+    """
+
+    size: int = 48
+    margin: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse what no crop can have."""
+        if self.size < 1:
+            raise ValueError(f"crop size expects at least 1 pixel, got {self.size}")
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise ValueError(f"crop margin expects a share of at least 0, got {self.margin}")
+
+
+def crop_face(
+    photograph: Image.Image, box: Box | None, settings: CropSettings
+) -> NDArray[np.uint8]:
+    """Cut a face out of an RGB photograph: uint8, HWC, (size, size, 3).
+
+    The box is clipped to the photograph, grown by the margin, and made square about its centre
+    with its longer side; where the square leaves the photograph, the photograph's edge pixels are
+    repeated. It is resized bicubically with antialiasing, to a fraction of a pixel. Without a box,
+    the face is the whole picture, made square and not grown.
+
+    Raises `ValueError` for a box that has no area inside the photograph.
+    """
+    width, height = photograph.size
+    if box is None:
+        box, margin = (0.0, 0.0, float(width), float(height)), 0.0
+    else:
+        box, margin = clip_box(box, width, height), settings.margin
+    x1, y1, x2, y2 = box
+    side = max(x2 - x1, y2 - y1) * (1 + 2 * margin)
+    left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
+
+    # Only a window of whole pixels about the square, as far as the filter reaches, is touched.
+    reach = _FILTER_RADIUS * max(1.0, side / settings.size) + 1
+    window_left, window_top = math.floor(left - reach), math.floor(top - reach)
+    window_right, window_bottom = math.ceil(left + side + reach), math.ceil(top + side + reach)
+    inside = (
+        max(window_left, 0),
+        max(window_top, 0),
+        min(window_right, width),
+        min(window_bottom, height),
+    )
+    window = photograph.crop(inside)
+    left, top = left - inside[0], top - inside[1]
+    beyond: tuple[int, ...] = (
+        inside[0] - window_left,
+        inside[1] - window_top,
+        window_right - inside[2],
+        window_bottom - inside[3],
+    )
+
+    # A window larger than any face is averaged in whole-number blocks before it is padded: without
+    # that, a picture 100,000 pixels long and 1 high would need a square of that side in memory.
+    factor = math.ceil((window_right - window_left) / _LARGEST_WINDOW)
+    if factor > 1:
+        window = window.reduce(factor)
+        left, top, side = left / factor, top / factor, side / factor
+        beyond = tuple(math.ceil(pixels / factor) for pixels in beyond)
+    if any(beyond):
+        window = _repeat_edges(window, beyond)
+        left, top = left + beyond[0], top + beyond[1]
+    size = (settings.size, settings.size)
+    return np.array(window.resize(size, _FILTER, box=(left, top, left + side, top + side)))
+
+
+def clip_box(box: Box, width: int, height: int) -> Box:
+    """Return the part of a box that lies in a photograph of `width` x `height` pixels.
+
+    Raises `ValueError` where that part has no area or a coordinate is not finite.
+    """
+    x1, y1 = max(box[0], 0.0), max(box[1], 0.0)
+    x2, y2 = min(box[2], float(width)), min(box[3], float(height))
+    if not (all(map(math.isfinite, box)) and x1 < x2 and y1 < y2):
+        corners = ", ".join(f"{value:g}" for value in box)
+        raise ValueError(f"box ({corners}) has no area inside the photograph, {width} x {height}")
+    return x1, y1, x2, y2
+
+
+def face_size(box: Box) -> float:
+    """Return a face's size: the shorter side of its box, in pixels."""
+    return min(box[2] - box[0], box[3] - box[1])
+
+
+def _repeat_edges(image: Image.Image, beyond: tuple[int, ...]) -> Image.Image:
+    left, top, right, bottom = beyond
+    pixels = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)), mode="edge")
+    return Image.fromarray(pixels)

@@ -1,0 +1,140 @@
+"""Data sets of photographs with faces labelled `proper`, `improper` or `none`; one file a source.
+
+`open_dataset` recognises what lies in a folder; `open_datasets` puts several together.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tinygrad_mask.masks.datasets.classes import parse_classes
+from tinygrad_mask.masks.datasets.folders import class_folders, read_folders
+from tinygrad_mask.masks.datasets.humans_in_the_loop import (
+    find_annotations,
+    read_humans_in_the_loop,
+)
+from tinygrad_mask.masks.datasets.larxel import is_larxel, read_larxel
+from tinygrad_mask.masks.datasets.pascal_voc import annotation_files, read_pascal_voc
+from tinygrad_mask.masks.datasets.records import Box, Face, Photograph, PhotographFile
+from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.problems import Problems, UsageError
+
+__all__ = [
+    "Box",
+    "Face",
+    "Photograph",
+    "PhotographFile",
+    "open_dataset",
+    "open_datasets",
+    "parse_classes",
+]
+
+SYNTHETIC_COUNT = 1500
+"""How many photographs `synthetic` means."""
+
+
+def open_datasets(
+    paths: Sequence[str | Path],
+    problems: Problems,
+    *,
+    classes: Mapping[str, str] | None = None,
+    other_coverings: str | None = None,
+    seed: int = 0,
+) -> list[Photograph]:
+    """Open several data sets as one; see `open_dataset`.
+
+    Raises `UsageError` where two photographs have the same source and name: the same data set
+    twice, or two folders of one name.
+    """
+    photographs: list[Photograph] = []
+    seen: set[tuple[str, str]] = set()
+    for path in paths:
+        opened = open_dataset(
+            path, problems, classes=classes, other_coverings=other_coverings, seed=seed
+        )
+        for photograph in opened:
+            key = (photograph.source, photograph.name)
+            if key in seen:
+                raise UsageError(
+                    f"{path}: {photograph.source}/{photograph.name} is there already; "
+                    "the same data set was given twice, or two whose folders have the same name"
+                )
+            seen.add(key)
+        photographs += opened
+    return photographs
+
+
+def open_dataset(
+    path: str | Path,
+    problems: Problems,
+    *,
+    classes: Mapping[str, str] | None = None,
+    other_coverings: str | None = None,
+    seed: int = 0,
+) -> list[Photograph]:
+    """Open the data set in a folder, or draw one.
+
+    Recognised are Larxel's, that of Humans in the Loop (JSON or CSV), any other Pascal VOC folder,
+    and a folder of class folders. `synthetic` and `synthetic:COUNT` are drawn from `seed`; a folder
+    of that name is `./synthetic`.
+
+    `classes` maps class names to labels, before those that are known. `other_coverings` is the
+    label for faces that Humans in the Loop call covered by something else than a mask; without it
+    they are ignored. What is wrong with single items is told to `problems`.
+
+    Raises `UsageError`, in one line, where there is no data set or none that can be used.
+    """
+    if str(path).partition(":")[0] == "synthetic":
+        return list(synthetic_photographs(_synthetic_count(str(path)), seed))
+    folder = Path(path)
+    entries = _entries(folder)
+    names = dict(classes or {})
+    photographs: list[PhotographFile]
+    if is_larxel(folder):
+        photographs = read_larxel(folder, problems, classes=names)
+    elif annotation_files(folder):
+        source = folder.resolve().name
+        photographs = read_pascal_voc(folder, problems, source=source, classes=names)
+    elif find_annotations(folder):
+        photographs = read_humans_in_the_loop(
+            folder, problems, classes=names, other_coverings=other_coverings
+        )
+    elif class_folders(folder):
+        photographs = read_folders(folder, problems, classes=names)
+    else:
+        raise UsageError(
+            f"{folder}: not recognised as a data set; expected images/ and annotations/*.xml, "
+            "NAME.jpg.json files, a train.csv, or a folder of pictures per class; "
+            f"it has {_few(entries)}"
+        )
+    if not any(photograph.faces for photograph in photographs):
+        counts = ", ".join(f"{kind}: {number}" for kind, number in problems.counts().items())
+        raise UsageError(f"{folder}: no photograph with a labelled face ({counts or 'all empty'})")
+    return list(photographs)
+
+
+def _synthetic_count(text: str) -> int:
+    _, colon, count = text.partition(":")
+    if not colon:
+        return SYNTHETIC_COUNT
+    if not (count.isascii() and count.isdigit() and int(count) > 0):
+        raise UsageError(f"expected synthetic:COUNT with a whole number from 1 on, got '{text}'")
+    return int(count)
+
+
+def _entries(folder: Path) -> list[str]:
+    """Return the names in a folder that are not hidden, sorted."""
+    if not folder.exists():
+        raise UsageError(f"{folder}: there is no such folder")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder, this is a file")
+    try:
+        entries = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be read ({error.strerror})") from error
+    if not entries:
+        raise UsageError(f"{folder}: the folder is empty")
+    return entries
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

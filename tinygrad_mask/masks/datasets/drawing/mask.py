@@ -1,0 +1,105 @@
+"""A face mask: a patch of cloth over the face, and the loops that hold it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_mask.masks.datasets.drawing.surface import Array, Head, Painter
+from tinygrad_mask.masks.datasets.drawing.traits import FaceTraits, MaskKind, Worn
+
+_ROWS, _COLUMNS = 13, 17
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """y of the mask's edges, in the middle of the face and at its sides; how far it is pushed out
+    in the middle, and from where to where down the mask that grows."""
+
+    top: float
+    top_side: float
+    bottom: float
+    bottom_side: float
+    ridge: float
+
+
+_WORN: dict[Worn, _Edges] = {
+    "over nose and mouth": _Edges(0.2, 0.5, 1.74, 1.3, 1.0),
+    "under the nose": _Edges(0.8, 0.8, 1.8, 1.42, 0.45),
+    "on the chin": _Edges(1.26, 1.06, 1.86, 1.56, 0.15),
+}
+# How far round the face a mask of each kind reaches (degrees), and its bulge in units.
+_REACH: dict[MaskKind, float] = {"surgical": 60, "cloth": 64, "cup": 47, "folded": 54}
+_BULGE: dict[MaskKind, float] = {"surgical": 0.3, "cloth": 0.3, "cup": 0.42, "folded": 0.5}
+
+
+def draw_mask(painter: Painter, head: Head, traits: FaceTraits) -> None:
+    """Draw the mask as it is worn, if it is."""
+    if traits.worn == "not worn":
+        return
+    edges = _WORN[traits.worn]
+    across = np.linspace(-1, 1, _COLUMNS)
+    down = np.linspace(0, 1, _ROWS)[:, None]
+    slack = 0.1 * (traits.mask_slack - 0.5)
+    top = edges.top + slack + (edges.top_side - edges.top) * across**2
+    bottom = edges.bottom + (edges.bottom_side - edges.bottom) * across**2
+    azimuth = np.radians(_REACH[traits.mask]) * across
+    lift = 0.06 + edges.ridge * traits.nose_size * _bulge(traits.mask, across, down)
+    cloth = head.draped(azimuth, top + (bottom - top) * down, lift, hang=1.4)
+    for side in (-1, 1):
+        _draw_loops(painter, head, traits, cloth, side)
+    painter.patch(cloth, _colours(traits))
+
+
+def _bulge(kind: MaskKind, across: Array, down: Array) -> Array:
+    """How far (rows, columns) a mask of this kind stands out from the face."""
+    if kind == "cup":
+        profile = np.interp(down, [0, 0.15, 0.5, 0.85, 1], [0.3, 0.75, 1.0, 0.6, 0.0])
+        ridge = 1 - across**2
+    elif kind == "folded":
+        profile = np.interp(down, [0, 0.35, 0.6, 1], [0.25, 0.9, 0.9, 0.0])
+        ridge = np.exp(-np.abs(across) / 0.4)
+    else:
+        profile = np.interp(down, [0, 0.15, 0.35, 0.8, 1], [0.4, 0.8, 1.0, 0.5, 0.1])
+        ridge = np.exp(-((across / 0.42) ** 2))
+    bulge: Array = _BULGE[kind] * profile * ridge
+    return bulge
+
+
+def _colours(traits: FaceTraits) -> Array:
+    """The colour of each of the mask's cells (rows, columns, 3)."""
+    rows, columns = np.arange(_ROWS - 1)[:, None], np.arange(_COLUMNS - 1)
+    everywhere = np.ones((_ROWS - 1, _COLUMNS - 1), bool)
+    accented = {
+        "plain": ~everywhere,
+        "checks": (rows // 2 + columns // 2) % 2 == 0,
+        "stripes": (columns % 3 == 0) & everywhere,
+        "dots": (rows % 3 == 1) & ((columns + rows // 3) % 3 == 1),
+        "print": (rows >= 4) & (rows <= 6) & (columns >= 4) & (columns <= 11) & (columns % 2 == 0),
+    }[traits.mask_pattern]
+    colour = np.where(accented[..., None], traits.mask_accent, traits.mask_colour)
+    shade = np.ones((_ROWS - 1, _COLUMNS - 1))
+    if traits.mask == "surgical":
+        shade[(3, 6, 9), :] = 0.86
+        shade[(4, 7, 10), :] = 1.05
+    elif traits.mask == "cloth":
+        shade[:, _COLUMNS // 2] = 0.9
+    # The hem: darker where light cloth ends, lighter where dark cloth does.
+    hem = 0.9 if np.mean(traits.mask_colour) > 0.3 else 1.35
+    shade[(0, -1), :] *= hem
+    shade[:, (0, -1)] *= hem
+    shaded: Array = np.minimum(colour * shade[..., None], 1.0)
+    return shaded
+
+
+def _draw_loops(painter: Painter, head: Head, traits: FaceTraits, cloth: Array, side: int) -> None:
+    """Draw what holds the mask at one side: loops round the ear, or a cup's bands."""
+    if not painter.faces_viewer((side, 0.0, 0.45)):
+        return
+    dark = np.mean(traits.mask_colour) < 0.3
+    colour = (0.12, 0.12, 0.13) if dark else (0.9, 0.9, 0.9)
+    corners = cloth[(1, -2), 0 if side < 0 else -1]
+    # Above and below the ear, in degrees of azimuth; bands go on round the head.
+    behind = 112 if traits.mask == "cup" else 86
+    ends = head.draped(np.radians(side * behind), np.array((-0.1, 0.5)), 0.04)
+    for corner, end in zip(corners, ends, strict=True):
+        painter.stroke(np.stack([corner, end]), 0.035, colour, (side, 0, 0.5))

@@ -1,0 +1,63 @@
+"""What is around the people of a photograph: the background, and what the camera does."""
+
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from tinygrad_mask.masks.datasets.drawing.surface import exposed
+from tinygrad_mask.masks.datasets.drawing.traits import Light, any_colour
+
+Background = Literal["plain", "wall", "lights", "street"]
+
+_SOFTNESS = 2
+"""Backgrounds are drawn this many times smaller and enlarged: they are out of focus."""
+
+
+def draw_background(
+    rng: np.random.Generator, kind: Background, size: tuple[int, int], light: Light
+) -> Image.Image:
+    """Draw a background of `size` (width, height) pixels in RGB, out of focus."""
+    width, height = size[0] // _SOFTNESS, size[1] // _SOFTNESS
+    top, other = np.array(any_colour(rng)), np.array(any_colour(rng))
+    bottom = top + 0.5 * (other - top)
+    down = np.linspace(0, 1, height)[:, None, None]
+    across = np.linspace(-0.15, 0.15, width)[None, :, None] * np.sign(light.direction[0])
+    ramp = np.clip((top + (bottom - top) * down) * (1 + across), 0, 1)
+    image = Image.fromarray(exposed(ramp, light))
+    draw = ImageDraw.Draw(image)
+
+    def some_colour(near: float) -> tuple[int, ...]:
+        colour = bottom + near * (np.array(any_colour(rng)) - bottom)
+        return tuple(exposed(colour, light).tolist())
+
+    if kind == "wall":
+        tall, wide = int(rng.integers(8, 20)), int(rng.integers(10, 40))
+        for y in range(0, height, tall):
+            for x in range(-(y // tall % 2) * wide // 2, width, wide):
+                draw.rectangle((x, y, x + wide - 2, y + tall - 2), fill=some_colour(0.12))
+    elif kind == "lights":
+        for _ in range(int(rng.integers(8, 24))):
+            centre = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+            draw.circle(centre, float(rng.uniform(2, 9)), fill=some_colour(0.7))
+    elif kind == "street":
+        x = 0
+        while x < width:
+            step = int(rng.integers(6, 26))
+            roof = int(rng.uniform(-0.1, 0.6) * height)
+            draw.rectangle((x, max(roof, 0), x + step, height), fill=some_colour(0.6))
+            for y in range(max(roof, 0) + 3, height, 7):
+                draw.line((x + 2, y, x + step - 2, y), fill=some_colour(0.5), width=2)
+            x += step
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def develop(
+    rng: np.random.Generator, image: Image.Image, softness: float, noise: float
+) -> Image.Image:
+    """What the camera adds: a blur of `softness` pixels, and grain of `noise` grey levels."""
+    if softness > 0.2:
+        image = image.filter(ImageFilter.BoxBlur(softness))
+    grain = rng.standard_normal((image.height, image.width, 1), np.float32) * np.float32(noise)
+    pixels = np.asarray(image, np.float32) + grain
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

@@ -1,0 +1,171 @@
+"""The synthetic data set: photographs of people with and without masks, drawn from a seed.
+
+A photograph is sampled as a description first, which knows its faces and their boxes; its pixels
+are drawn from the description whenever they are opened.
+"""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tinygrad_mask.masks.datasets.drawing.face import (
+    SUPERSAMPLING,
+    draw_face,
+    draw_person,
+    enlarged,
+    unit_box,
+)
+from tinygrad_mask.masks.datasets.drawing.scene import Background, develop, draw_background
+from tinygrad_mask.masks.datasets.drawing.surface import View
+from tinygrad_mask.masks.datasets.drawing.traits import (
+    DAYLIGHT,
+    FaceTraits,
+    Light,
+    sample_light,
+    sample_traits,
+)
+from tinygrad_mask.masks.datasets.records import Box, Face
+
+__all__ = [
+    "DAYLIGHT",
+    "FaceTraits",
+    "Light",
+    "Person",
+    "SyntheticPhotograph",
+    "draw_face",
+    "synthetic_photographs",
+]
+
+FACE_HEIGHTS = (24.0, 110.0)
+"""The smallest and the largest height of a face's box, in pixels."""
+
+_MOST_FACES = 3
+_TRIES = 8
+# Streams of the same seed and photograph, so that neither disturbs the other.
+_DESCRIPTION, _PIXELS = 0, 1
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody in a photograph: the traits, where the head is, and the face's box there."""
+
+    traits: FaceTraits
+    view: View
+    box: Box
+
+
+@dataclass(frozen=True)
+class SyntheticPhotograph:
+    """A photograph that is drawn when it is opened, the same bits each time.
+
+    `people` are in the order of `faces`, the farthest first; `softness` is the camera's blur in
+    pixels, `noise` its grain in grey levels.
+    """
+
+    seed: int
+    index: int
+    size: tuple[int, int]
+    background: Background
+    light: Light
+    people: tuple[Person, ...]
+    softness: float
+    noise: float
+
+    @property
+    def source(self) -> str:
+        """The data set it is of."""
+        return "synthetic"
+
+    @property
+    def name(self) -> str:
+        """Its name, unique for a seed."""
+        return f"synthetic-{self.seed}-{self.index}"
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        """The labelled faces, the farthest first."""
+        return tuple(Face(person.traits.label, person.box) for person in self.people)
+
+    @property
+    def ignored(self) -> tuple[Box, ...]:
+        """Nothing: every face is labelled."""
+        return ()
+
+    def open(self) -> Image.Image:
+        """Draw its pixels, in RGB."""
+        rng = np.random.default_rng([self.seed, self.index, _PIXELS])
+        background = draw_background(rng, self.background, self.size, self.light)
+        width, height = (SUPERSAMPLING * side for side in self.size)
+        canvas = background.resize((width, height), Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(canvas)
+        for person in self.people:
+            draw_person(draw, person.traits, self.light, enlarged(person.view), height)
+        return develop(rng, canvas.reduce(SUPERSAMPLING), self.softness, self.noise)
+
+
+def synthetic_photographs(count: int, seed: int) -> list[SyntheticPhotograph]:
+    """Describe photographs; the same seed and position always give the same photograph.
+
+    Raises `ValueError` for a negative count or seed.
+    """
+    if count < 0 or seed < 0:
+        raise ValueError(
+            f"synthetic_photographs: expected a count and a seed from 0 on, got {count} and {seed}"
+        )
+    return [_describe(seed, index) for index in range(count)]
+
+
+def _describe(seed: int, index: int) -> SyntheticPhotograph:
+    rng = np.random.default_rng([seed, index, _DESCRIPTION])
+    size = int(rng.integers(184, 217)), int(rng.integers(148, 173))
+    light = sample_light(rng)
+    smallest, largest = np.log(FACE_HEIGHTS)
+    heights = np.exp(rng.uniform(smallest, largest, int(rng.integers(1, _MOST_FACES + 1))))
+    people: list[Person] = []
+    for height in sorted(heights.tolist(), reverse=True):
+        person = _place(rng, sample_traits(rng), height, size, people)
+        if person is not None:
+            people.append(person)
+    return SyntheticPhotograph(
+        seed=seed,
+        index=index,
+        size=size,
+        background=get_args(Background)[int(rng.integers(len(get_args(Background))))],
+        light=light,
+        people=tuple(reversed(people)),
+        softness=max(0.0, float(rng.normal(0.2, 0.35))),
+        noise=rng.uniform(0, 5),
+    )
+
+
+def _place(
+    rng: np.random.Generator,
+    traits: FaceTraits,
+    height: float,
+    size: tuple[int, int],
+    nearer: list[Person],
+) -> Person | None:
+    """Find a place for a face, this many pixels high, that nobody nearer hides; None if none is."""
+    x1, y1, x2, y2 = unit_box(traits)
+    scale = height / (y2 - y1)
+    for _ in range(_TRIES):
+        left = rng.uniform(1, size[0] - 1 - scale * (x2 - x1))
+        top = rng.uniform(1, size[1] - 1 - height)
+        box = (left, top, left + scale * (x2 - x1), top + height)
+        if not any(_overlap(box, _covered(person.box)) for person in nearer):
+            origin = (left - scale * x1, top - scale * y1)
+            return Person(traits, View(traits.yaw, traits.pitch, traits.roll, origin, scale), box)
+    return None
+
+
+def _covered(box: Box) -> Box:
+    """What a person with this face covers: hair and headwear above, the body below."""
+    x1, y1, x2, y2 = box
+    width, height = x2 - x1, y2 - y1
+    return x1 - 0.75 * width, y1 - 0.45 * height, x2 + 0.75 * width, float("inf")
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,182 @@
+"""Which photographs are trained on and which are held back: by photograph, never by face."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.masks.datasets.records import Photograph
+from tinygrad_mask.masks.problems import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Positions of photographs, int64 and ascending, on each side; each is on one side only."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Photographs that must stay together, and the labels that they hold."""
+
+    photographs: tuple[int, ...]
+    labels: frozenset[str]
+
+
+def split_photographs(
+    photograph_labels: Sequence[Sequence[str]],
+    groups: NDArray[np.int64],
+    validation: float,
+    seed: int,
+) -> Split:
+    """Hold back a share of photographs, groups undivided and labels shared out alike.
+
+    `photograph_labels` are the labels of each photograph's faces, `groups` (n,) its group as from
+    `duplicate_groups`. Groups are sorted by the rarest label that they hold, and of each sort
+    `validation` of the photographs is drawn by `seed`. A label that two groups or more hold is on
+    both sides, where that can be had.
+
+    Raises `UsageError` for a share not between 0 and 1, where all faces have one label, and where
+    fewer than two groups hold faces.
+    """
+    if not 0 < validation < 1:
+        raise UsageError(f"the share for validation must lie between 0 and 1, got {validation:g}")
+    strata = _strata(photograph_labels, groups)
+    labels = sorted(set().union(*photograph_labels))
+    if len(labels) < 2:
+        held = f"all are '{labels[0]}'" if labels else "there are none"
+        raise UsageError(f"training expects faces of at least two classes; {held}")
+    with_faces = sum(bool(group.labels) for stratum in strata for group in stratum)
+    if with_faces < 2:
+        raise UsageError(
+            "too few photographs to split: all faces are in one photograph or in copies of it"
+        )
+    rng = np.random.default_rng(seed)
+    train: list[_Group] = []
+    held_back: list[_Group] = []
+    for stratum in strata:
+        order = [stratum[i] for i in rng.permutation(len(stratum))]
+        drawn, rest = _draw(order, validation)
+        held_back += drawn
+        train += rest
+    for label in labels:
+        _give_one(label, train, held_back)
+        _give_one(label, held_back, train)
+    return Split(_positions(train), _positions(held_back))
+
+
+def save_split(path: Path, split: Split, photographs: Sequence[Photograph]) -> None:
+    """Write a split as JSON, by source and name: `{"train": {source: [name, ...]}, ...}`.
+
+    Raises `UsageError` where the file exists already or cannot be written.
+    """
+    sides = {"train": split.train, "validation": split.validation}
+    content: dict[str, dict[str, list[str]]] = {}
+    for side, positions in sides.items():
+        names: dict[str, list[str]] = defaultdict(list)
+        for position in positions:
+            names[photographs[position].source].append(photographs[position].name)
+        content[side] = dict(names)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump(content, file, indent=1, ensure_ascii=False)
+    except FileExistsError:
+        raise UsageError(f"{path}: exists already, and is not overwritten") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def load_split(path: Path, photographs: Sequence[Photograph]) -> Split:
+    """Read a split back and find its photographs again among `photographs`, in any order.
+
+    Raises `UsageError` where the file cannot be read, names a photograph that is not there or is
+    there twice, or does not name one that is.
+    """
+    position = {(p.source, p.name): index for index, p in enumerate(photographs)}
+    try:
+        content = json.loads(path.read_bytes())
+        keys = {
+            side: [(source, name) for source, names in content[side].items() for name in names]
+            for side in ("train", "validation")
+        }
+        named = Counter(keys["train"] + keys["validation"])
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: not a split as it is written for a run ({error!r})") from error
+    for what, culprits in (
+        ("names photographs twice", [key for key, times in named.items() if times > 1]),
+        ("names photographs that are not in the data", [k for k in named if k not in position]),
+        ("does not name photographs of the data", [k for k in position if k not in named]),
+    ):
+        if culprits:
+            first = "/".join(map(str, culprits[0]))
+            raise UsageError(f"{path}: {what}: {len(culprits)}, the first is {first}")
+    train, validation = (
+        np.array(sorted(position[key] for key in keys[side]), dtype=np.int64)
+        for side in ("train", "validation")
+    )
+    return Split(train, validation)
+
+
+def _strata(
+    photograph_labels: Sequence[Sequence[str]], groups: NDArray[np.int64]
+) -> list[list[_Group]]:
+    """Sort the groups by the rarest label they hold, rarest first; those without faces come last.
+
+    How rare a label is, is told by the number of groups that hold it.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for photograph, group in enumerate(groups.tolist()):
+        members[group].append(photograph)
+    all_groups = [
+        _Group(tuple(m), frozenset().union(*(photograph_labels[i] for i in m)))
+        for m in members.values()
+    ]
+    frequency = Counter(label for group in all_groups for label in group.labels)
+    rarest_first = sorted(frequency, key=lambda label: (frequency[label], label))
+    strata: dict[str | None, list[_Group]] = {label: [] for label in (*rarest_first, None)}
+    for group in all_groups:
+        strata[next((label for label in rarest_first if label in group.labels), None)].append(group)
+    return list(strata.values())
+
+
+def _draw(order: Sequence[_Group], share: float) -> tuple[list[_Group], list[_Group]]:
+    """Divide groups into those of about `share` of the photographs and the rest, in this order."""
+    wanted = share * sum(len(group.photographs) for group in order)
+    drawn: list[_Group] = []
+    rest: list[_Group] = []
+    taken = 0
+    for group in order:
+        if taken + len(group.photographs) / 2 <= wanted:
+            drawn.append(group)
+            taken += len(group.photographs)
+        else:
+            rest.append(group)
+    return drawn, rest
+
+
+def _give_one(label: str, giver: list[_Group], taker: list[_Group]) -> None:
+    """Move a group with `label` to a side that has none, unless the giver would lose a label."""
+    if label in _count(taker):
+        return
+    left = _count(giver)
+    for group in giver:
+        if label in group.labels and all(left[other] > 1 for other in group.labels):
+            giver.remove(group)
+            taker.append(group)
+            return
+
+
+def _count(side: Iterable[_Group]) -> Mapping[str, int]:
+    return Counter(label for group in side for label in group.labels)
+
+
+def _positions(side: Iterable[_Group]) -> NDArray[np.int64]:
+    return np.array(sorted(i for group in side for i in group.photographs), dtype=np.int64)

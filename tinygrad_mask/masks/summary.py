@@ -1,0 +1,47 @@
+"""What there is to learn from, as a table to read before the training begins."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.problems import Problems
+
+
+def summarise(faces: FaceSet, groups: NDArray[np.int64], problems: Problems) -> str:
+    """Return a plain-text table: per source the photographs, their copies and the faces per class.
+
+    `groups` (len(faces.photographs),) are those of `duplicate_groups`: a photograph is a copy where
+    another one of its group comes before it. Below the table is what was left out, and why.
+    """
+    sources = np.array([photograph.source for photograph in faces.photographs])
+    first_of_group = np.zeros(len(groups), dtype=bool)
+    first_of_group[np.unique(groups, return_index=True)[1]] = True
+    names = list(dict.fromkeys(sources.tolist()))
+    selections = [(name, sources == name) for name in names]
+    if len(names) > 1:
+        selections.append(("together", np.ones(len(sources), dtype=bool)))
+    table = [["source", "photographs", "of them copies", "faces", *LABELS]]
+    for name, chosen in selections:
+        labels = faces.labels[chosen[faces.photograph]]
+        per_label = np.bincount(labels, minlength=len(LABELS))
+        numbers = (chosen.sum(), (chosen & ~first_of_group).sum(), len(labels), *per_label)
+        table.append([name, *(f"{number:,}" for number in numbers)])
+    lines = _aligned(table)
+    if problems.items:
+        counts = [[f"{number:,}", kind] for kind, number in problems.counts().items()]
+        width = max(len(number) for number, _ in counts)
+        lines += ["", "left out:", *(f"  {n:>{width}}  {kind}" for n, kind in counts)]
+    return "\n".join(lines)
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    """Return the rows with their first column flush left and the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
