@@ -1,8 +1,8 @@
 """The plain NumPy meaning of every kernel: the specification of the compiled ones, and what runs
 where nothing is compiled.
 
-A window that slides over an image is handled tap by tap wherever that is clearest: for the tap in
-row i and column j of the window, `_tap` is the strided view of all pixels that it meets.
+A window that slides over an image is a strided view of it: `_windows` shows all at once, `_tap` that
+part which the tap in row i and column j of the window meets.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class ReferenceBackend(Backend):
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
-        columns = self._im2col(x, window)
+        columns = self._windows(x, window)
         y = self.xp.concatenate(
             [
                 self.xp.tensordot(c, w, axes=3)
@@ -87,7 +87,7 @@ class ReferenceBackend(Backend):
         window: Window,
         groups: int,
     ) -> Array:
-        columns = self._im2col(x, window)
+        columns = self._windows(x, window)
         return self.xp.concatenate(
             [
                 self.xp.tensordot(c, g, axes=((0, 1, 2), (0, 1, 2)))
@@ -100,15 +100,18 @@ class ReferenceBackend(Backend):
             axis=-1,
         )
 
-    def _im2col(self, x: Array, window: Window) -> Array:
-        """The pixels under each tap of each window, (N, P, Q, KH, KW, C)."""
-        n, h, w, c = x.shape
-        p, q = window.output_size(h, w)
+    def _windows(self, x: Array, window: Window) -> Array:
+        """The pixels under each tap of each window, as a view: (N, P, Q, KH, KW, C)."""
         padded = self._pad(x, window, 0)
-        columns = self.xp.empty((n, p, q, *window.size, c), dtype=x.dtype)
-        for i, j in _taps(window):
-            columns[:, :, :, i, j] = _tap(padded, i, j, window)
-        return columns
+        n, _, _, c = padded.shape
+        p, q = window.output_size(*x.shape[1:3])
+        image, row, column, channel = padded.strides
+        (sh, sw), (dh, dw) = window.stride, window.dilation
+        return self.xp.lib.stride_tricks.as_strided(
+            padded,
+            (n, p, q, *window.size, c),
+            (image, sh * row, sw * column, dh * row, dw * column, channel),
+        )
 
     def _pad(self, x: Array, window: Window, value: float) -> Array:
         if window.padding == ((0, 0), (0, 0)):
@@ -121,15 +124,18 @@ class ReferenceBackend(Backend):
 
     def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
         padded = self._pad(x, window, -np.inf)
-        best = _tap(padded, 0, 0, window).copy()
-        taps = self.xp.zeros(best.shape, dtype=np.int32)
-        for tap, (i, j) in enumerate(_taps(window)):
-            values = _tap(padded, i, j, window)
-            # Strictly greater: of equal values the first keeps the place. NaN is not greater than
-            # anything, so it has to be let in, and then nothing may displace it.
-            better = (values > best) | ((values != values) & (best == best))
-            self.xp.copyto(best, values, where=better)
-            self.xp.copyto(taps, tap, where=better)
+        views = [_tap(padded, i, j, window) for i, j in _taps(window)]
+        best = views[0].copy()
+        for values in views[1:]:
+            self.xp.maximum(best, values, out=best)  # a NaN stays
+        taps = self.xp.zeros(best.shape, dtype=np.uint8 if len(views) <= 256 else np.int32)
+        is_nan = best != best
+        any_nan = is_nan.any()
+        for tap in reversed(range(len(views))):  # the first one that holds it has the last word
+            held = views[tap] == best
+            if any_nan:
+                held |= is_nan & (views[tap] != views[tap])
+            self.xp.copyto(taps, tap, where=held)
         return best, taps
 
     def max_pool2d_grad(

@@ -43,6 +43,8 @@ FACE_HEIGHTS = (24.0, 110.0)
 
 _MOST_FACES = 3
 _TRIES = 8
+# In heights of the smallest face.
+_MOST_SOFTNESS = 0.015
 # Streams of the same seed and photograph, so that neither disturbs the other.
 _DESCRIPTION, _PIXELS = 0, 1
 
@@ -128,6 +130,8 @@ def _describe(seed: int, index: int) -> SyntheticPhotograph:
         person = _place(rng, sample_traits(rng), height, size, people)
         if person is not None:
             people.append(person)
+    # However the camera shakes, the smallest face can still be made out.
+    most_softness = _MOST_SOFTNESS * float(heights.min())
     return SyntheticPhotograph(
         seed=seed,
         index=index,
@@ -135,7 +139,7 @@ def _describe(seed: int, index: int) -> SyntheticPhotograph:
         background=get_args(Background)[int(rng.integers(len(get_args(Background))))],
         light=light,
         people=tuple(reversed(people)),
-        softness=max(0.0, float(rng.normal(0.2, 0.35))),
+        softness=min(max(0.0, rng.normal(0.2, 0.35)), most_softness),
         noise=rng.uniform(0, 5),
     )
 

@@ -122,7 +122,7 @@ def draw_back(painter: Painter, head: Head, traits: FaceTraits) -> None:
         edge, colour = _HAIRLINES["long"], traits.hair_colour
     else:
         return
-    painter.patch(_drape(head, edge, lift=0.1, hang=0.4)[:, ::-1], 0.55 * np.array(colour))
+    painter.patch(_drape(painter, head, edge, lift=0.1, hang=0.4)[:, ::-1], 0.55 * np.array(colour))
 
 
 def draw_skin(painter: Painter, head: Head, traits: FaceTraits) -> None:
@@ -176,20 +176,20 @@ def draw_beard(painter: Painter, head: Head, traits: FaceTraits) -> None:
 def draw_hair(painter: Painter, head: Head, traits: FaceTraits) -> None:
     """Draw the hair and what is worn over it."""
     if traits.headwear == "hijab":
-        cloth = _drape(head, _HIJAB, lift=0.12, hang=0.4)
+        cloth = _drape(painter, head, _HIJAB, lift=0.12, hang=0.4)
         painter.patch(cloth, _streaks(np.array(traits.headwear_colour), _HAIR_COLUMNS - 1, 0.05))
         return
     if traits.hair != "bald":
         lift, hang = (0.1, 0.4) if traits.hair == "long" else (0.08, np.inf)
-        hair = _drape(head, _HAIRLINES[traits.hair], lift, hang)
+        hair = _drape(painter, head, _HAIRLINES[traits.hair], lift, hang)
         painter.patch(hair, _streaks(np.array(traits.hair_colour), _HAIR_COLUMNS - 1, 0.09))
     colour = np.array(traits.headwear_colour)
     if traits.headwear == "beanie":
-        painter.patch(_drape(head, _BEANIE, lift=0.16, hang=np.inf), colour)
-        rim = _drape(head, _BEANIE, lift=0.21, hang=np.inf)[-3:]
+        painter.patch(_drape(painter, head, _BEANIE, lift=0.16, hang=np.inf), colour)
+        rim = _drape(painter, head, _BEANIE, lift=0.21, hang=np.inf)[-2:]
         painter.patch(rim, 0.85 * colour)
     elif traits.headwear == "cap":
-        painter.patch(_drape(head, _CAP, lift=0.14, hang=np.inf), colour)
+        painter.patch(_drape(painter, head, _CAP, lift=0.14, hang=np.inf), colour)
         azimuth = np.radians(np.linspace(-58, 58, 9))
         rim = head.draped(azimuth, np.interp(np.abs(np.degrees(azimuth)), *_CAP.T), 0.12)
         brim = rim + np.cos(1.5 * azimuth)[:, None] * (0.0, 0.16, 0.6)
@@ -225,13 +225,13 @@ def draw_glasses(painter: Painter, head: Head, traits: FaceTraits) -> None:
     painter.stroke(bridge, width, frame, (0, 0, 1))
 
 
-def _drape(head: Head, edge: Array, lift: float, hang: float) -> Array:
-    """A grid (10, _HAIR_COLUMNS, 3) round the whole head, from the crown down to this edge."""
+def _drape(painter: Painter, head: Head, edge: Array, lift: float, hang: float) -> Array:
+    """A grid (rows, _HAIR_COLUMNS, 3) round the whole head, from the crown down to this edge."""
     azimuth = np.linspace(-180, 180, _HAIR_COLUMNS)
     bottom = np.interp(np.abs(azimuth), *edge.T)
     crown = -1.62
     # Rows crowd at the crown, where the head is most curved; volume thins out towards the edge.
-    down = np.linspace(0, 1, 10)[:, None] ** 1.5
+    down = np.linspace(0, 1, 9)[:: painter.step, None] ** 1.5
     y = crown + (bottom - crown) * down
     grid = head.draped(np.radians(azimuth), y, lift * (1.3 - 0.5 * down), hang)
     grid[..., 1] -= 1.2 * lift * (1 - down)
@@ -290,9 +290,10 @@ def _draw_nose(painter: Painter, head: Head, traits: FaceTraits) -> None:
     skin = skin_colour(traits)
     azimuth = np.radians((-17, -12, -8, -4, 0, 4, 8, 12, 17))
     y = np.array((0.02, 0.15, 0.28, 0.4, 0.5, 0.58, 0.65, 0.71, 0.77))[:, None]
-    tint = np.ones((8, 8, 3))
+    tint = np.ones((8, 1, 3))
     tint[4:7] -= (0.0, 0.06, 0.05)
-    painter.patch(head.points(azimuth, y, 0.01), skin * tint)
+    step = painter.step
+    painter.patch(head.points(azimuth[::step], y[::step], 0.01), skin * tint[::step])
     turn = np.linspace(0, 2 * np.pi, 9)[:-1]
     for side in _SIDES:
         if painter.faces_viewer((0.7 * side, 0.1, 0.7)):

@@ -7,19 +7,18 @@ import numpy as np
 from tinygrad_mask.masks.datasets.drawing.surface import Array, Head, Painter
 from tinygrad_mask.masks.datasets.drawing.traits import FaceTraits, MaskKind, Worn
 
-_ROWS, _COLUMNS = 13, 17
+_ROWS, _COLUMNS = 10, 13
 
 
 @dataclass(frozen=True)
 class _Edges:
-    """y of the mask's edges, in the middle of the face and at its sides; how far it is pushed out
-    in the middle, and from where to where down the mask that grows."""
+    """y of a mask's edges mid-face and at the sides, and how much of its bulge is left."""
 
     top: float
     top_side: float
     bottom: float
     bottom_side: float
-    ridge: float
+    bulge: float
 
 
 _WORN: dict[Worn, _Edges] = {
@@ -43,7 +42,7 @@ def draw_mask(painter: Painter, head: Head, traits: FaceTraits) -> None:
     top = edges.top + slack + (edges.top_side - edges.top) * across**2
     bottom = edges.bottom + (edges.bottom_side - edges.bottom) * across**2
     azimuth = np.radians(_REACH[traits.mask]) * across
-    lift = 0.06 + edges.ridge * traits.nose_size * _bulge(traits.mask, across, down)
+    lift = 0.06 + edges.bulge * traits.nose_size * _bulge(traits.mask, across, down)
     cloth = head.draped(azimuth, top + (bottom - top) * down, lift, hang=1.4)
     for side in (-1, 1):
         _draw_loops(painter, head, traits, cloth, side)
@@ -74,13 +73,13 @@ def _colours(traits: FaceTraits) -> Array:
         "checks": (rows // 2 + columns // 2) % 2 == 0,
         "stripes": (columns % 3 == 0) & everywhere,
         "dots": (rows % 3 == 1) & ((columns + rows // 3) % 3 == 1),
-        "print": (rows >= 4) & (rows <= 6) & (columns >= 4) & (columns <= 11) & (columns % 2 == 0),
+        "print": (rows >= 3) & (rows <= 4) & (columns >= 3) & (columns <= 8) & (columns % 2 == 1),
     }[traits.mask_pattern]
     colour = np.where(accented[..., None], traits.mask_accent, traits.mask_colour)
     shade = np.ones((_ROWS - 1, _COLUMNS - 1))
     if traits.mask == "surgical":
-        shade[(3, 6, 9), :] = 0.86
-        shade[(4, 7, 10), :] = 1.05
+        shade[(2, 4, 6), :] = 0.86
+        shade[(3, 5, 7), :] = 1.04
     elif traits.mask == "cloth":
         shade[:, _COLUMNS // 2] = 0.9
     # The hem: darker where light cloth ends, lighter where dark cloth does.

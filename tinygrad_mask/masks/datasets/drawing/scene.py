@@ -27,27 +27,30 @@ def draw_background(
     image = Image.fromarray(exposed(ramp, light))
     draw = ImageDraw.Draw(image)
 
-    def some_colour(near: float) -> tuple[int, ...]:
-        colour = bottom + near * (np.array(any_colour(rng)) - bottom)
-        return tuple(exposed(colour, light).tolist())
+    near = {"plain": 0.0, "wall": 0.12, "lights": 0.7, "street": 0.6}[kind]
+    colours = bottom + near * (np.array([any_colour(rng) for _ in range(12)]) - bottom)
+    palette = [tuple(colour) for colour in exposed(colours, light).tolist()]
+
+    def some_colour() -> tuple[int, ...]:
+        return palette[int(rng.integers(len(palette)))]
 
     if kind == "wall":
         tall, wide = int(rng.integers(8, 20)), int(rng.integers(10, 40))
         for y in range(0, height, tall):
             for x in range(-(y // tall % 2) * wide // 2, width, wide):
-                draw.rectangle((x, y, x + wide - 2, y + tall - 2), fill=some_colour(0.12))
+                draw.rectangle((x, y, x + wide - 2, y + tall - 2), fill=some_colour())
     elif kind == "lights":
         for _ in range(int(rng.integers(8, 24))):
             centre = float(rng.uniform(0, width)), float(rng.uniform(0, height))
-            draw.circle(centre, float(rng.uniform(2, 9)), fill=some_colour(0.7))
+            draw.circle(centre, float(rng.uniform(2, 9)), fill=some_colour())
     elif kind == "street":
         x = 0
         while x < width:
             step = int(rng.integers(6, 26))
             roof = int(rng.uniform(-0.1, 0.6) * height)
-            draw.rectangle((x, max(roof, 0), x + step, height), fill=some_colour(0.6))
+            draw.rectangle((x, max(roof, 0), x + step, height), fill=some_colour())
             for y in range(max(roof, 0) + 3, height, 7):
-                draw.line((x + 2, y, x + step - 2, y), fill=some_colour(0.5), width=2)
+                draw.line((x + 2, y, x + step - 2, y), fill=some_colour(), width=2)
             x += step
     return image.resize(size, Image.Resampling.BILINEAR)
 

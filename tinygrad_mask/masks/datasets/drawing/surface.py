@@ -136,8 +136,8 @@ class Head:
         return relief
 
 
-_FINE_SCALE = 54
-"""Pixels a unit from which on a head's finer grid can be told from the coarser one."""
+_FINE_SCALE = 80
+"""Drawn pixels a unit from which on a head's fine grid can be told from a coarse one."""
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,10 @@ class Painter:
     def shape(self, points: Array, colour: RGB | Array, outward: Sequence[float]) -> None:
         """Draw one flat outline (N, 3), lit as a surface that faces `outward` is."""
         normal = self._rotation @ outward
-        self.picture_shape(self.turned(points)[:, :2], colour, normal)
+        self.picture_shape(self.turned(points)[:, :2], colour, normal.tolist())
 
     def picture_shape(
-        self, pixels: ArrayLike, colour: RGB | Array, outward: Sequence[float] | Array
+        self, pixels: ArrayLike, colour: RGB | Array, outward: Sequence[float]
     ) -> None:
         """Draw one outline (N, 2) given in pixels and facing `outward` as the viewer sees it."""
         outline = np.rint(pixels).ravel().tolist()
@@ -228,18 +228,18 @@ class Painter:
     ) -> None:
         """Draw a line through points (N, 3), `width` units wide and round at its ends."""
         pixels = self.turned(points)[:, :2]
-        fill = self._flat(colour, self._rotation @ outward)
+        fill = self._flat(colour, (self._rotation @ outward).tolist())
         broad = max(1, round(width * self.view.scale))
         self.draw.line(np.rint(pixels).ravel().tolist(), fill=fill, width=broad, joint="curve")
         if broad > 3:
             for x, y in (pixels[0].tolist(), pixels[-1].tolist()):
                 self.draw.circle((x, y), broad / 2, fill=fill)
 
-    def _flat(self, colour: RGB | Array, outward: Sequence[float] | Array) -> tuple[int, ...]:
+    def _flat(self, colour: RGB | Array, outward: Sequence[float]) -> tuple[int, ...]:
         """The pixel of one flat surface: `_lit` for a single colour, without arrays."""
-        x, y, z = outward
-        towards = sum(a * b for a, b in zip(outward, self._light.direction, strict=True))
-        shade = self._shade(max(0.0, towards / math.sqrt(x * x + y * y + z * z)))
+        (x, y, z), (to_x, to_y, to_z) = outward, self._light.direction
+        towards = (x * to_x + y * to_y + z * to_z) / math.sqrt(x * x + y * y + z * z)
+        shade = self._shade(max(0.0, towards))
         gain = 255 * self._light.exposure * shade
         cast = self._light.cast
         return tuple(min(255, round(c * gain * k)) for c, k in zip(colour, cast, strict=True))
