@@ -177,7 +177,8 @@ class TestNoGrad:
                 assert not is_grad_enabled()
                 raise KeyError
 
-        pytest.raises(KeyError, fails)
+        with pytest.raises(KeyError):
+            fails()
         assert is_grad_enabled()
 
     def test_decorates(self):

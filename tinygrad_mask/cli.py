@@ -56,3 +56,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
 def _fail(error: Exception, code: int) -> int:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

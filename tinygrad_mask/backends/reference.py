@@ -1,8 +1,8 @@
 """The plain NumPy meaning of every kernel: the specification of the compiled ones, and what runs
 where nothing is compiled.
 
-A window that slides over an image is a strided view of it: `_windows` shows all at once, `_tap` that
-part which the tap in row i and column j of the window meets.
+A window that slides over an image is a strided view of it: `_windows` shows all at once, `_tap` the
+part that the tap in row i and column j of the window meets.
 """
 
 from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ class Recipe:
 
     `lr` is the learning rate (its highest, where `one_cycle`), `class_balance` the power of a
     class's inverse frequency by which it is weighted (0: every face counts the same, 1: every
-    class), `flip` whether every other crop is mirrored. `squared` takes the slides' objective in
+    class), `augment` whether crops are varied at random. `squared` takes the slides' objective in
     place of cross-entropy; its weight decay is part of the objective.
     """
 
@@ -23,7 +23,7 @@ class Recipe:
     momentum: float = 0.9
     one_cycle: bool = True
     class_balance: float = 0.5
-    flip: bool = True
+    augment: bool = True
     squared: bool = False
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ RECIPES = {
         momentum=0.0,
         one_cycle=False,
         class_balance=0.0,
-        flip=False,
+        augment=False,
         squared=True,
     ),
 }

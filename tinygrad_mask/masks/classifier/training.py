@@ -14,6 +14,7 @@ from tinygrad_mask import Tensor
 from tinygrad_mask import functions as F
 from tinygrad_mask.backends import Array
 from tinygrad_mask.data import ArrayDataset, DataLoader, Rows
+from tinygrad_mask.masks.classifier.augmentation import augment
 from tinygrad_mask.masks.classifier.classifier import Classifier
 from tinygrad_mask.masks.classifier.metrics import Metrics, compute_metrics
 from tinygrad_mask.masks.classifier.recipes import Recipe, slides_objective
@@ -143,26 +144,28 @@ class Trainer:
 
     def _step(self, crops: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
         """Take one step on a batch and return its loss and how many it had right."""
-        if self.recipe.flip:
+        if self.recipe.augment:
             key = (self.progress.epoch, self.progress.step)
             rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-            mirrored = rng.random(len(crops)) < 0.5
-            crops[mirrored] = crops[mirrored, :, ::-1]
+            crops = augment(crops, rng)
         scores = self.classifier.model(self.classifier.inputs(crops, self.device))
         objective = self._objective(scores, labels)
         loss = float(objective.item())
         if not math.isfinite(loss):
-            raise TrainingDivergedError(
-                f"the loss is {loss} in epoch {self.progress.epoch + 1}, step "
-                f"{self.progress.step + 1}; most likely the learning rate of {self.recipe.lr:g} is "
-                f"too high: try --lr {self.recipe.lr / 10:g}"
-            )
+            raise self._diverged(f"the loss is {loss}")
         self.optimizer.zero_grad()
         objective.backward()
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
         return loss, int((scores.numpy().argmax(axis=1) == labels).sum())
+
+    def _diverged(self, what: str) -> TrainingDivergedError:
+        progress, lr = self.progress, self.recipe.lr
+        return TrainingDivergedError(
+            f"{what} in epoch {progress.epoch + 1}, step {progress.step + 1}; most likely the "
+            f"learning rate of {lr:g} is too high: try --lr {lr / 10:g}"
+        )
 
     def _objective(self, scores: Tensor, labels: NDArray[np.int64]) -> Tensor:
         if self.recipe.squared:
@@ -175,6 +178,8 @@ class Trainer:
         """Judge the model and write the epoch into the history."""
         start = time.perf_counter()
         scores = self.classifier.scores(self.validation_crops, self.device)
+        if not np.isfinite(scores).all():  # the last step did it, and no loss has shown it yet
+            raise self._diverged("the scores are no numbers after the last step")
         metrics = compute_metrics(self.validation_labels, scores)
         val_loss = self._objective(Tensor(scores), self.validation_labels).item()
         progress = self.progress

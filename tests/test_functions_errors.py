@@ -1,0 +1,536 @@
+"""What the functions say to arguments that do not fit: one line, what was expected, what came."""
+
+import re
+
+import numpy as np
+import pytest
+
+import tinygrad_mask.functions as F
+from tinygrad_mask import Tensor
+
+RNG = np.random.default_rng(0)
+
+
+def zeros(*shape, dtype=np.float32):
+    return Tensor(np.zeros(shape, dtype))
+
+
+V = zeros(3)
+M = zeros(2, 3)
+WIDE = zeros(3, dtype=np.float64)
+INTEGERS = zeros(3, dtype=np.int64)
+IMAGE = zeros(8, 64, 64, 4)
+WEIGHT = zeros(3, 3, 4, 32)
+
+MIXED = r"expected tensors of one dtype, got float32 and float64; convert one with .astype\(\)"
+NOT_A_WINDOW = r"to be an integer >= {} or a pair of them, got {}"
+
+CASES = {
+    # --- elementwise
+    "add: shapes": (
+        lambda: F.add(V, zeros(2)),
+        ValueError,
+        r"add: shapes \(3,\), \(2,\) do not broadcast",
+    ),
+    "add: dtypes": (lambda: F.add(V, WIDE), TypeError, f"add: {MIXED}"),
+    "add: an array of another dtype": (
+        lambda: F.add(V, np.zeros(3)),
+        TypeError,
+        f"add: {MIXED}",
+    ),
+    "add: a float to integers": (
+        lambda: F.add(INTEGERS, 0.5),
+        TypeError,
+        "add: a float does not fit a tensor of dtype int64",
+    ),
+    "add: no tensor": (
+        lambda: F.add(1, 2),
+        TypeError,
+        "add: expected at least one Tensor among its inputs",
+    ),
+    "subtract: shapes": (
+        lambda: F.subtract(M, zeros(2)),
+        ValueError,
+        r"subtract: shapes \(2, 3\), \(2,\) do not broadcast",
+    ),
+    "multiply: dtypes": (lambda: F.multiply(V, WIDE), TypeError, f"multiply: {MIXED}"),
+    "divide: integers": (
+        lambda: F.divide(INTEGERS, 2),
+        TypeError,
+        "divide: expected a floating dtype, got int64",
+    ),
+    "divide: shapes": (
+        lambda: F.divide(V, zeros(4)),
+        ValueError,
+        r"divide: shapes \(3,\), \(4,\) do not broadcast",
+    ),
+    "power: shapes": (
+        lambda: F.power(V, zeros(2)),
+        ValueError,
+        r"power: shapes \(3,\), \(2,\) do not broadcast",
+    ),
+    "maximum: shapes": (
+        lambda: F.maximum(V, zeros(2)),
+        ValueError,
+        r"maximum: shapes \(3,\), \(2,\) do not broadcast",
+    ),
+    "minimum: dtypes": (lambda: F.minimum(V, WIDE), TypeError, f"minimum: {MIXED}"),
+    "clip: limits": (
+        lambda: F.clip(V, 2, 1),
+        ValueError,
+        "clip: expected low <= high, got 2 and 1",
+    ),
+    "where: condition": (
+        lambda: F.where(INTEGERS, V, V),
+        TypeError,
+        "where: expected a boolean condition, got dtype int64",
+    ),
+    "where: shapes": (
+        lambda: F.where(np.array([True, False]), V, V),
+        ValueError,
+        r"where: shapes \(3,\), \(3,\), \(2,\) do not broadcast",
+    ),
+    "dropout: p": (
+        lambda: F.dropout(V, 1.0, RNG),
+        ValueError,
+        r"dropout: expected 0 <= p < 1, got 1\.0",
+    ),
+    # --- reductions
+    "sum: axis": (
+        lambda: F.sum(V, 1),
+        ValueError,
+        "sum: axis 1 does not exist in a tensor of 1 dimensions",
+    ),
+    "sum: axis twice": (
+        lambda: F.sum(M, (0, -2)),
+        ValueError,
+        r"sum: axis \(0, -2\) names an axis twice",
+    ),
+    "sum: axis of another type": (
+        lambda: F.sum(V, 1.0),
+        TypeError,
+        r"sum: expected axis .*, got 1\.0",
+    ),
+    "mean: integers": (
+        lambda: F.mean(INTEGERS),
+        TypeError,
+        "mean: expected a floating dtype, got int64",
+    ),
+    "mean: nothing": (
+        lambda: F.mean(zeros(0, 2)),
+        ValueError,
+        r"mean: cannot reduce axis 0 of length 0 \(shape \(0, 2\)\)",
+    ),
+    "max: nothing": (
+        lambda: F.max(zeros(2, 0), -1),
+        ValueError,
+        r"max: cannot reduce axis 1 of length 0 \(shape \(2, 0\)\)",
+    ),
+    "logsumexp: nothing": (
+        lambda: F.logsumexp(zeros(0)),
+        ValueError,
+        r"logsumexp: cannot reduce axis 0 of length 0 \(shape \(0,\)\)",
+    ),
+    "var: too few": (
+        lambda: F.var(V, correction=3),
+        ValueError,
+        "var: expected more than 3 elements to reduce, got 3",
+    ),
+    "softmax: axis": (
+        lambda: F.softmax(M, 2),
+        ValueError,
+        "softmax: axis 2 does not exist in a tensor of 2 dimensions",
+    ),
+    "softmax: no axis": (
+        lambda: F.softmax(M, None),
+        (TypeError, ValueError),
+        "softmax: expected .*axis.*None",
+    ),
+    "softmax: two axes": (
+        lambda: F.softmax(M, (0, 1)),
+        (TypeError, ValueError),
+        r"softmax: expected .*axis.*\(0, 1\)",
+    ),
+    "log_softmax: of a number": (
+        lambda: F.log_softmax(zeros()),
+        ValueError,
+        "log_softmax: axis -1 does not exist in a tensor of 0 dimensions",
+    ),
+    # --- shapes
+    "reshape: size": (
+        lambda: F.reshape(M, (4, 2)),
+        ValueError,
+        r"reshape: 6 elements of shape \(2, 3\) do not fit shape \(4, 2\)",
+    ),
+    "reshape: two unknown": (
+        lambda: F.reshape(M, (-1, -1)),
+        ValueError,
+        r"reshape: 6 elements of shape \(2, 3\) do not fit shape \(-1, -1\)",
+    ),
+    "reshape: unknown beside 0": (
+        lambda: F.reshape(zeros(0), (0, -1)),
+        ValueError,
+        r"reshape: 0 elements of shape \(0,\) do not fit shape \(0, -1\)",
+    ),
+    "permute: twice": (
+        lambda: F.permute(M, (0, 0)),
+        ValueError,
+        r"permute: expected an order of 2 axes, got \(0, 0\)",
+    ),
+    "broadcast_to: shape": (
+        lambda: F.broadcast_to(V, (3, 2)),
+        ValueError,
+        r"broadcast_to: shape \(3,\) does not broadcast to \(3, 2\)",
+    ),
+    "concatenate: nothing": (
+        lambda: F.concatenate([]),
+        ValueError,
+        "concatenate: expected at least one tensor, got none",
+    ),
+    "concatenate: axis": (
+        lambda: F.concatenate([V, V], 1),
+        ValueError,
+        "concatenate: axis 1 does not exist in 1 dimensions",
+    ),
+    "concatenate: shapes": (
+        lambda: F.concatenate([M, zeros(2, 4)]),
+        ValueError,
+        r"concatenate: shapes \(2, 3\), \(2, 4\) differ beside axis 0",
+    ),
+    "concatenate: dtypes": (
+        lambda: F.concatenate([V, WIDE]),
+        TypeError,
+        f"concatenate: {MIXED}",
+    ),
+    "stack: nothing": (
+        lambda: F.stack([]),
+        ValueError,
+        "stack: expected at least one tensor, got none",
+    ),
+    "stack: shapes": (
+        lambda: F.stack([V, zeros(2)]),
+        ValueError,
+        r"stack: expected tensors of one shape, got \(3,\), \(2,\)",
+    ),
+    "stack: axis": (
+        lambda: F.stack([V], 2),
+        ValueError,
+        "stack: axis 2 does not exist in 2 dimensions",
+    ),
+    "pad: too many": (
+        lambda: F.pad(V, [(1, 1), (1, 1)]),
+        ValueError,
+        r"pad: expected 1 pairs of widths >= 0 for shape \(3,\), got \(\(1, 1\), \(1, 1\)\)",
+    ),
+    "pad: negative": (
+        lambda: F.pad(V, [(-1, 0)]),
+        ValueError,
+        r"pad: expected 1 pairs of widths >= 0 for shape \(3,\), got \(\(-1, 0\),\)",
+    ),
+    "pad: no pairs": (
+        lambda: F.pad(V, (1, 1)),
+        (TypeError, ValueError),
+        r"pad: expected 1 pairs of widths >= 0 for shape \(3,\), got .*",
+    ),
+    "getitem: outside": (
+        lambda: F.getitem(V, 5),
+        IndexError,
+        "index 5 is out of bounds for axis 0 with size 3",
+    ),
+    "getitem: dtype": (
+        lambda: F.getitem(V, np.array([1.0])),
+        TypeError,
+        "getitem: expected an integer or boolean index, got dtype float64",
+    ),
+    "matmul: inner": (
+        lambda: F.matmul(M, zeros(2, 4)),
+        ValueError,
+        r"matmul: the last axis of \(2, 3\) \(3\) does not fit \(2, 4\) \(2\)",
+    ),
+    "matmul: leading": (
+        lambda: F.matmul(zeros(2, 1, 4), zeros(3, 4, 1)),
+        ValueError,
+        r"matmul: the leading axes of \(2, 1, 4\) and \(3, 4, 1\) do not broadcast",
+    ),
+    "matmul: a number": (
+        lambda: F.matmul(M, zeros()),
+        ValueError,
+        r"matmul: expected at least one dimension, got \(2, 3\) and \(\)",
+    ),
+    "matmul: dtypes": (lambda: F.matmul(M, WIDE), TypeError, f"matmul: {MIXED}"),
+    # --- images
+    "conv2d: channels": (
+        lambda: F.conv2d(IMAGE, zeros(3, 3, 3, 32)),
+        ValueError,
+        re.escape(
+            "conv2d: weight expects 3 input channels (HWIO 3x3x3x32), input has 4 (NHWC 8x64x64x4)"
+        ),
+    ),
+    "conv2d: channels of groups": (
+        lambda: F.conv2d(IMAGE, WEIGHT, groups=2),
+        ValueError,
+        re.escape(
+            "conv2d: weight expects 4 times 2 groups input channels (HWIO 3x3x4x32), "
+            "input has 4 (NHWC 8x64x64x4)"
+        ),
+    ),
+    "conv2d: groups": (
+        lambda: F.conv2d(IMAGE, WEIGHT, groups=3),
+        ValueError,
+        "conv2d: expected groups to divide the 32 output channels, got 3",
+    ),
+    "conv2d: dimensions": (
+        lambda: F.conv2d(M, WEIGHT),
+        ValueError,
+        "conv2d: expected an input of shape NHWC and a weight of shape HWIO, "
+        r"got \(2, 3\) and \(3, 3, 4, 32\)",
+    ),
+    "conv2d: bias": (
+        lambda: F.conv2d(IMAGE, WEIGHT, zeros(4)),
+        ValueError,
+        r"conv2d: expected a bias of shape \(32,\), got \(4,\)",
+    ),
+    "conv2d: dtypes": (
+        lambda: F.conv2d(IMAGE, zeros(3, 3, 4, 32, dtype=np.float64)),
+        TypeError,
+        f"conv2d: {MIXED}",
+    ),
+    "conv2d: empty window": (
+        lambda: F.conv2d(IMAGE, zeros(0, 3, 4, 32)),
+        ValueError,
+        "conv2d: expected a window of at least 1x1, got weight 0x3x4x32",
+    ),
+    "conv2d: window": (
+        lambda: F.conv2d(zeros(1, 4, 9, 4), WEIGHT, dilation=2),
+        ValueError,
+        r"conv2d: a window of 3x3 \(dilation \(2, 2\)\) does not fit an image of 4x9 "
+        r"with padding \(\(0, 0\), \(0, 0\)\)",
+    ),
+    "conv2d: stride 0": (
+        lambda: F.conv2d(IMAGE, WEIGHT, stride=0),
+        ValueError,
+        "conv2d: expected stride " + NOT_A_WINDOW.format(1, 0),
+    ),
+    "conv2d: stride of three": (
+        lambda: F.conv2d(IMAGE, WEIGHT, stride=(1, 2, 3)),
+        ValueError,
+        "conv2d: expected stride " + NOT_A_WINDOW.format(1, r"\(1, 2, 3\)"),
+    ),
+    "conv2d: fractional stride": (
+        lambda: F.conv2d(IMAGE, WEIGHT, stride=1.5),
+        (TypeError, ValueError),
+        "conv2d: expected stride " + NOT_A_WINDOW.format(1, r"1\.5"),
+    ),
+    "conv2d: dilation": (
+        lambda: F.conv2d(IMAGE, WEIGHT, dilation=(1, 0)),
+        ValueError,
+        "conv2d: expected dilation " + NOT_A_WINDOW.format(1, r"\(1, 0\)"),
+    ),
+    "conv2d: negative padding": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding=-1),
+        ValueError,
+        "conv2d: expected padding " + NOT_A_WINDOW.format(0, "-1"),
+    ),
+    "conv2d: padding by name": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding="valid"),
+        ValueError,
+        "conv2d: expected padding 'same' or integers, got 'valid'",
+    ),
+    "conv2d: no padding": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding=None),
+        (TypeError, ValueError),
+        "conv2d: expected padding .*, got None",
+    ),
+    "conv2d: one pair of padding": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding=((1, 1),)),
+        ValueError,
+        r"conv2d: expected padding .*, got \(\(1, 1\),\)",
+    ),
+    "max_pool2d: dimensions": (
+        lambda: F.max_pool2d(M, 2),
+        ValueError,
+        r"max_pool2d: expected an input of shape NHWC, got \(2, 3\)",
+    ),
+    "max_pool2d: window": (
+        lambda: F.max_pool2d(IMAGE, (65, 1)),
+        ValueError,
+        r"max_pool2d: a window of 65x1 \(dilation \(1, 1\)\) does not fit an image of 64x64 "
+        r"with padding \(\(0, 0\), \(0, 0\)\)",
+    ),
+    "max_pool2d: padding": (
+        lambda: F.max_pool2d(IMAGE, 2, padding=2),
+        ValueError,
+        "max_pool2d: expected padding of at most half the window of 2x2, "
+        r"got \(\(2, 2\), \(2, 2\)\)",
+    ),
+    "avg_pool2d: kernel_size": (
+        lambda: F.avg_pool2d(IMAGE, 0),
+        ValueError,
+        "avg_pool2d: expected kernel_size " + NOT_A_WINDOW.format(1, 0),
+    ),
+    "avg_pool2d: stride": (
+        lambda: F.avg_pool2d(IMAGE, 2, stride=0),
+        ValueError,
+        "avg_pool2d: expected stride " + NOT_A_WINDOW.format(1, 0),
+    ),
+    "global_avg_pool2d: dimensions": (
+        lambda: F.global_avg_pool2d(M),
+        ValueError,
+        r"global_avg_pool2d: expected an input of shape NHWC, got \(2, 3\)",
+    ),
+    "batch_norm: shapes": (
+        lambda: F.batch_norm(M, V, zeros(2), training=True),
+        ValueError,
+        r"batch_norm: expected \(C,\) beside an input \(..., C\) \(2, 3\): \(3,\), \(2,\)",
+    ),
+    "batch_norm: one value a channel": (
+        lambda: F.batch_norm(zeros(1, 3), V, V, training=True),
+        ValueError,
+        r"batch_norm: expected at least 2 values a channel, got \(1, 3\)",
+    ),
+    "batch_norm: nothing to use": (
+        lambda: F.batch_norm(M, V, V, training=False),
+        ValueError,
+        "batch_norm: expected running_mean and running_var outside training",
+    ),
+    "batch_norm: running statistics of another dtype": (
+        lambda: F.batch_norm(M, V, V, WIDE, WIDE, training=False),
+        TypeError,
+        f"batch_norm: {MIXED}",
+    ),
+    # --- losses
+    "squared_error: shapes": (
+        lambda: F.squared_error(M, V),
+        ValueError,
+        r"squared_error: expected prediction and target of one shape, got \(2, 3\) and \(3,\)",
+    ),
+    "squared_error: no batch": (
+        lambda: F.squared_error(zeros(0, 3), zeros(0, 3)),
+        ValueError,
+        r"squared_error: expected a batch of at least one, got \(0, 3\)",
+    ),
+    "squared_error: dtypes": (
+        lambda: F.squared_error(V, np.zeros(3)),
+        TypeError,
+        f"squared_error: {MIXED}",
+    ),
+    "cross_entropy: shapes": (
+        lambda: F.cross_entropy(M, np.array([0])),
+        ValueError,
+        r"cross_entropy: expected logits \(N, K\), none of them 0, and a target \(N,\), "
+        r"got \(2, 3\) and \(1,\)",
+    ),
+    "cross_entropy: one-hot target": (
+        lambda: F.cross_entropy(M, np.eye(2, 3)),
+        ValueError,
+        r"cross_entropy: expected logits .* got \(2, 3\) and \(2, 3\)",
+    ),
+    "cross_entropy: target": (
+        lambda: F.cross_entropy(M, np.zeros(2)),
+        TypeError,
+        "cross_entropy: expected an integer target, got dtype float64",
+    ),
+    "cross_entropy: classes": (
+        lambda: F.cross_entropy(M, np.array([0, 3])),
+        ValueError,
+        r"cross_entropy: expected targets in 0\.\.2, got 0\.\.3",
+    ),
+    "cross_entropy: negative class": (
+        lambda: F.cross_entropy(M, np.array([-1, 2])),
+        ValueError,
+        r"cross_entropy: expected targets in 0\.\.2, got -1\.\.2",
+    ),
+    "cross_entropy: label_smoothing": (
+        lambda: F.cross_entropy(M, np.array([0, 1]), label_smoothing=1.5),
+        ValueError,
+        r"cross_entropy: expected 0 <= label_smoothing <= 1, got 1\.5",
+    ),
+    "cross_entropy: weight": (
+        lambda: F.cross_entropy(M, np.array([0, 1]), weight=np.ones(3)),
+        ValueError,
+        r"cross_entropy: expected weights \(3,\) of dtype float32, got \(3,\) of float64",
+    ),
+    "binary_cross_entropy_with_logits: shapes": (
+        lambda: F.binary_cross_entropy_with_logits(V, zeros(2)),
+        ValueError,
+        "binary_cross_entropy_with_logits: expected logits and a target of one shape, not empty, "
+        r"got \(3,\) and \(2,\)",
+    ),
+    "binary_cross_entropy_with_logits: dtypes": (
+        lambda: F.binary_cross_entropy_with_logits(V, np.zeros(3)),
+        TypeError,
+        "binary_cross_entropy_with_logits: expected a target of dtype float32, got float64",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), CASES.values(), ids=CASES)
+def test_says_in_one_line_what_does_not_fit(call, error, message):
+    with pytest.raises(error) as raised:
+        call()
+    said = str(raised.value)
+    assert re.fullmatch(message, said), said
+
+
+# Each of them would have to convert: there is no integer that is the exponential of 1.
+ONLY_FLOATING = {
+    "avg_pool2d": lambda x: F.avg_pool2d(x.reshape(1, 1, 3, 1), 1),
+    "batch_norm": lambda x: F.batch_norm(x.reshape(3, 1), x[:1], x[:1], training=True),
+    "binary_cross_entropy_with_logits": lambda x: F.binary_cross_entropy_with_logits(x, x),
+    "cross_entropy": lambda x: F.cross_entropy(x.reshape(1, 3), np.array([0])),
+    "dropout": lambda x: F.dropout(x, 0.5, RNG),
+    "exp": F.exp,
+    "leaky_relu": F.leaky_relu,
+    "log": F.log,
+    "log_softmax": F.log_softmax,
+    "logsumexp": F.logsumexp,
+    "mean": F.mean,
+    "sigmoid": F.sigmoid,
+    "silu": F.silu,
+    "softmax": F.softmax,
+    "sqrt": F.sqrt,
+    "squared_error": lambda x: F.squared_error(x, x),
+    "tanh": F.tanh,
+    "var": F.var,
+}
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("name", ONLY_FLOATING)
+def test_integers_are_not_converted_silently(name, dtype):
+    with pytest.raises(TypeError, match=rf"^{name}: expected a floating dtype, got {dtype}$"):
+        ONLY_FLOATING[name](Tensor(np.ones(3, dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool"])
+def test_a_sum_counts_and_does_not_wrap_round(dtype):
+    ones = Tensor(np.ones(300, dtype))
+    assert F.sum(ones).item() == 300
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0, 1)])
+def test_an_axis_may_be_an_integer_of_numpy(axis):
+    given = tuple(map(np.int64, axis)) if isinstance(axis, tuple) else np.int64(axis)
+    assert F.sum(M, given).shape == F.sum(M, axis).shape
+
+
+def test_sizes_may_be_integers_of_numpy():
+    two = np.int64(2)
+    expected = F.conv2d(IMAGE, WEIGHT, stride=2, padding=2, dilation=2).shape
+    assert F.conv2d(IMAGE, WEIGHT, stride=two, padding=two, dilation=two).shape == expected
+
+
+@pytest.mark.parametrize("broken", ["weight", "bias", "running_var"])
+def test_a_batch_norm_that_fails_leaves_the_running_statistics_alone(broken):
+    given = {"weight": zeros(3), "bias": zeros(3), "running_mean": zeros(3)}
+    given["running_var"] = zeros(3)
+    x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+    given[broken] = WIDE
+    with pytest.raises(TypeError, match=f"^batch_norm: {MIXED}$"):
+        F.batch_norm(x, **given, training=True)
+    assert not given["running_mean"].numpy().any()
+
+
+def test_a_failing_broadcast_blames_the_shapes_only_when_they_are_at_fault():
+    with pytest.raises(ValueError, match="negative integer powers"):
+        F.power(INTEGERS, -1)
