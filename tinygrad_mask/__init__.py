@@ -1,8 +1,9 @@
 """A small reverse-mode autodiff framework that learns whether a face mask is worn properly."""
 
+from tinygrad_mask import functions, nn, optim
 from tinygrad_mask.autograd import Function, is_grad_enabled, no_grad
 from tinygrad_mask.tensor import Tensor
 
 __version__ = "0.1.0"
 
-__all__ = ["Function", "Tensor", "is_grad_enabled", "no_grad"]
+__all__ = ["Function", "Tensor", "functions", "is_grad_enabled", "nn", "no_grad", "optim"]

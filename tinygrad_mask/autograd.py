@@ -193,11 +193,14 @@ class Function:
     of an input and writes into none; `backward` returns one gradient an input (None where there is
     none), may look at `ctx.needs_input_grad` to leave out what nobody wants, and must not write
     into `grad_output`. An `elementwise` function may return gradients of the broadcast shape: the
-    engine sums them back to the input's shape. For all others a wrong shape is an error.
+    engine sums them back to the input's shape. For all others a wrong shape is an error. Only where
+    `integers` says so, tensors of integers or booleans are let in; elsewhere NumPy would convert
+    them behind the user's back.
     """
 
     name: ClassVar[str]
     elementwise: ClassVar[bool] = False
+    integers: ClassVar[bool] = False
 
     @staticmethod
     def forward(ctx: Node, *arrays: Any, **options: Any) -> Array:
@@ -228,6 +231,8 @@ class Function:
             raise TypeError(f"{cls.name}: expected at least one Tensor among its inputs")
         first = variables[0]
         backend, dtype = first.backend, first.data.dtype
+        if dtype.kind != "f" and not cls.integers:
+            raise TypeError(f"{cls.name}: expected a floating dtype, got {dtype}")
         arrays = [_as_operand(cls, v, backend, dtype) for v in inputs]
         for key, value in options.items():
             if isinstance(value, Variable):
@@ -282,11 +287,16 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
     else:
         array = backend.asarray(np.asarray(value))
     if array.dtype != dtype:
-        raise TypeError(
-            f"{function.name}: expected tensors of one dtype, got {dtype} and {array.dtype}; "
-            "convert one with .astype()"
-        )
+        raise TypeError(mixed_dtypes(function.name, dtype, array.dtype))
     return array
+
+
+def mixed_dtypes(name: str, first: Any, second: Any) -> str:
+    """Say that tensors of two dtypes came where they must be of one."""
+    return (
+        f"{name}: expected tensors of one dtype, got {first} and {second}; "
+        "convert one with .astype()"
+    )
 
 
 def _owner(array: Any) -> Any:

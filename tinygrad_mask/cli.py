@@ -5,6 +5,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from tinygrad_mask.masks.classifier.commands import add_evaluate_arguments, add_train_arguments
 from tinygrad_mask.masks.classifier.training import InterruptedRunError, TrainingDivergedError
 from tinygrad_mask.masks.problems import UsageError
@@ -40,7 +42,8 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
     parsed = parser.parse_args(arguments)
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        parsed.run(parsed)
+        with logging_redirect_tqdm():  # warnings above the progress bar, not through it
+            parsed.run(parsed)
     except UsageError as error:
         return _fail(error, 2)
     except (TrainingDivergedError, OSError) as error:

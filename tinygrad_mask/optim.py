@@ -34,7 +34,7 @@ class Optimizer(ABC):
             )
         self.lr = lr
         self.weight_decay = weight_decay
-        self.step_count = 0
+        self.step_counts = [0] * len(self.parameters)
         self._state: dict[str, list[Array]] = {
             slot: [p.backend.xp.zeros_like(p.data) for p in self.parameters] for slot in self._slots
         }
@@ -46,24 +46,31 @@ class Optimizer(ABC):
 
     def step(self) -> None:
         """Make one step with the gradients that are there."""
-        self.step_count += 1
         moved = [k for k, p in enumerate(self.parameters) if p.grad is not None]
+        for k in moved:
+            self.step_counts[k] += 1
+            self.parameters[k].version.count += 1
         if moved:
             arrays = [self.parameters[k].data for k in moved]
             gradients = [self.parameters[k].grad.data for k in moved]
             state = {slot: [self._state[slot][k] for k in moved] for slot in self._slots}
-            self._update(arrays, gradients, state)
-        for k in moved:
-            self.parameters[k].version.count += 1
+            self._update(arrays, gradients, state, [self.step_counts[k] for k in moved])
 
     @abstractmethod
     def _update(
-        self, parameters: list[Array], gradients: list[Array], state: dict[str, list[Array]]
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        state: dict[str, list[Array]],
+        steps: list[int],
     ) -> None: ...
 
     def state_dict(self) -> dict[str, Array]:
-        """Return the step count, the learning rate and copies of what is kept a parameter."""
-        state: dict[str, Array] = {"step_count": np.array(self.step_count), "lr": np.array(self.lr)}
+        """Return each parameter's steps, the rate, and copies of what is kept a parameter."""
+        state: dict[str, Array] = {
+            "step_counts": np.array(self.step_counts),
+            "lr": np.array(self.lr),
+        }
         for slot, arrays in self._state.items():
             for k, array in enumerate(arrays):
                 state[f"{slot}.{k}"] = self.parameters[k].backend.to_host(array).copy()
@@ -76,7 +83,8 @@ class Optimizer(ABC):
             raise ValueError(
                 f"{type(self).__name__}: the state is not of this optimiser and these parameters"
             )
-        self.step_count, self.lr = int(state["step_count"]), float(state["lr"])
+        self.step_counts = [int(count) for count in state["step_counts"]]
+        self.lr = float(state["lr"])
         for slot, arrays in self._state.items():
             for k, array in enumerate(arrays):
                 array[...] = self.parameters[k].backend.asarray(np.asarray(state[f"{slot}.{k}"]))
@@ -107,7 +115,11 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, weight_decay)
 
     def _update(
-        self, parameters: list[Array], gradients: list[Array], state: dict[str, list[Array]]
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        state: dict[str, list[Array]],
+        steps: list[int],
     ) -> None:
         self.parameters[0].backend.sgd_update(
             parameters,
@@ -141,14 +153,18 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay)
 
     def _update(
-        self, parameters: list[Array], gradients: list[Array], state: dict[str, list[Array]]
+        self,
+        parameters: list[Array],
+        gradients: list[Array],
+        state: dict[str, list[Array]],
+        steps: list[int],
     ) -> None:
         self.parameters[0].backend.adam_update(
             parameters,
             gradients,
             state["first_moment"],
             state["second_moment"],
-            step=self.step_count,
+            steps=steps,
             lr=self.lr,
             betas=self.betas,
             eps=self.eps,
@@ -292,4 +308,5 @@ def clip_grad_value(parameters: Iterable[Tensor], max_value: float) -> None:
     for parameter in parameters:
         if parameter.grad is not None:
             xp = parameter.backend.xp
-            parameter.grad.data = xp.clip(parameter.grad.data, -max_value, max_value)
+            clipped = xp.clip(parameter.grad.data, -max_value, max_value)
+            parameter.grad.data = xp.asarray(clipped)  # of shape () it is a scalar

@@ -228,11 +228,14 @@ class Backend(ABC):
         first_moments: Sequence[Array],
         second_moments: Sequence[Array],
         *,
-        step: int,
+        steps: Sequence[int],
         lr: float,
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
         decoupled: bool,
     ) -> None:
-        """One step of Adam (or AdamW, where `decoupled`), in place; `step` counts from 1."""
+        """One step of Adam (or AdamW, where `decoupled`), in place.
+
+        `steps` says of each parameter which step this is, from 1.
+        """

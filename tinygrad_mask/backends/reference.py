@@ -34,24 +34,25 @@ class ReferenceBackend(Backend):
 
     # --- convolution ------------------------------------------------------------------------
 
+    # One row a window, one column a tap and channel: a convolution is a matrix product with that.
+
     def conv2d(
         self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
     ) -> Array:
-        columns = self._windows(x, window)
-        y = self.xp.concatenate(
-            [
-                self.xp.tensordot(c, w, axes=3)
-                for c, w in zip(
-                    self.xp.split(columns, groups, axis=-1),
-                    self.xp.split(weight, groups, axis=-1),
-                    strict=True,
-                )
-            ],
-            axis=-1,
-        )
+        n, h, w, _ = x.shape
+        p, q = window.output_size(h, w)
+        outputs = [
+            rows @ kernel.reshape(rows.shape[1], kernel.shape[-1])
+            for rows, kernel in zip(
+                self._rows(x, window, groups),
+                self.xp.split(weight, groups, axis=-1),
+                strict=True,
+            )
+        ]
+        y = self.xp.concatenate(outputs, axis=-1) if groups > 1 else outputs[0]
         if bias is not None:
             y += bias
-        return y
+        return y.reshape(n, p, q, weight.shape[-1])
 
     def conv2d_grad_input(
         self,
@@ -61,22 +62,18 @@ class ReferenceBackend(Backend):
         window: Window,
         groups: int,
     ) -> Array:
-        # One matrix product gives what every tap of every window sends back; the taps that met
-        # the same pixel are then added up.
-        grad_columns = self.xp.concatenate(
-            [
-                self.xp.tensordot(g, w, axes=(3, 3))
-                for g, w in zip(
-                    self.xp.split(grad_output, groups, axis=-1),
-                    self.xp.split(weight, groups, axis=-1),
-                    strict=True,
-                )
-            ],
-            axis=-1,
-        )
+        # What each tap sends back goes to the pixels that it met.
         padded = self.xp.zeros(_padded_shape(input_shape, window), dtype=grad_output.dtype)
-        for i, j in _taps(window):
-            _tap(padded, i, j, window)[...] += grad_columns[:, :, :, i, j]
+        for grad, kernel, grad_input in zip(
+            self.xp.split(grad_output, groups, axis=-1),
+            self.xp.split(weight, groups, axis=-1),
+            self.xp.split(padded, groups, axis=-1),  # views, written through
+            strict=True,
+        ):
+            for i, j in _taps(window):
+                _tap(grad_input, i, j, window)[...] += self.xp.tensordot(
+                    grad, kernel[i, j], axes=(3, 1)
+                )
         return _unpad(padded, input_shape, window)
 
     def conv2d_grad_weight(
@@ -87,18 +84,24 @@ class ReferenceBackend(Backend):
         window: Window,
         groups: int,
     ) -> Array:
-        columns = self._windows(x, window)
-        return self.xp.concatenate(
-            [
-                self.xp.tensordot(c, g, axes=((0, 1, 2), (0, 1, 2)))
-                for c, g in zip(
-                    self.xp.split(columns, groups, axis=-1),
-                    self.xp.split(grad_output, groups, axis=-1),
-                    strict=True,
-                )
-            ],
-            axis=-1,
-        )
+        gradients = [
+            rows.T @ grad.reshape(rows.shape[0], grad.shape[-1])
+            for rows, grad in zip(
+                self._rows(x, window, groups),
+                self.xp.split(grad_output, groups, axis=-1),
+                strict=True,
+            )
+        ]
+        return self.xp.concatenate(gradients, axis=-1).reshape(weight_shape)
+
+    def _rows(self, x: Array, window: Window, groups: int) -> list[Array]:
+        """The pixels under each window, copied, a group each: (N * P * Q, KH * KW * C / groups)."""
+        windows = self._windows(x, window)
+        n, p, q, kh, kw, c = windows.shape
+        return [
+            part.reshape(n * p * q, kh * kw * c // groups)
+            for part in self.xp.split(windows, groups, axis=-1)
+        ]
 
     def _windows(self, x: Array, window: Window) -> Array:
         """The pixels under each tap of each window, as a view: (N, P, Q, KH, KW, C)."""
@@ -128,14 +131,16 @@ class ReferenceBackend(Backend):
         best = views[0].copy()
         for values in views[1:]:
             self.xp.maximum(best, values, out=best)  # a NaN stays
+        # The place of the first tap that holds the maximum is the number of taps before it.
         taps = self.xp.zeros(best.shape, dtype=np.uint8 if len(views) <= 256 else np.int32)
+        searching = self.xp.ones(best.shape, dtype=bool)
         is_nan = best != best
         any_nan = is_nan.any()
-        for tap in reversed(range(len(views))):  # the first one that holds it has the last word
-            held = views[tap] == best
+        for values in views[:-1]:
+            searching &= values != best
             if any_nan:
-                held |= is_nan & (views[tap] != views[tap])
-            self.xp.copyto(taps, tap, where=held)
+                searching &= ~(is_nan & (values != values))
+            taps += searching
         return best, taps
 
     def max_pool2d_grad(
@@ -143,7 +148,7 @@ class ReferenceBackend(Backend):
     ) -> Array:
         padded = self.xp.zeros(_padded_shape(input_shape, window), dtype=grad_output.dtype)
         for tap, (i, j) in enumerate(_taps(window)):
-            _tap(padded, i, j, window)[...] += self.xp.where(taps == tap, grad_output, 0)
+            _tap(padded, i, j, window)[...] += grad_output * (taps == tap)
         return _unpad(padded, input_shape, window)
 
     def avg_pool2d(self, x: Array, window: Window, count_include_pad: bool) -> Array:
@@ -299,7 +304,7 @@ class ReferenceBackend(Backend):
         first_moments: Sequence[Array],
         second_moments: Sequence[Array],
         *,
-        step: int,
+        steps: Sequence[int],
         lr: float,
         betas: tuple[float, float],
         eps: float,
@@ -307,8 +312,8 @@ class ReferenceBackend(Backend):
         decoupled: bool,
     ) -> None:
         beta1, beta2 = betas
-        for parameter, gradient, m, v in zip(
-            parameters, gradients, first_moments, second_moments, strict=True
+        for parameter, gradient, m, v, step in zip(
+            parameters, gradients, first_moments, second_moments, steps, strict=True
         ):
             if decoupled:
                 parameter *= 1 - lr * weight_decay

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array
-from tinygrad_mask.functions.reduction import normalise_axes
+from tinygrad_mask.functions.reduction import single_axis
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -50,6 +50,7 @@ class ReLU(Function):
     """max(x, 0); its derivative at 0 is 0."""
 
     name = "relu"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
@@ -164,11 +165,9 @@ def silu(x: "Tensor") -> "Tensor":
 
 def softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return exp(x) over its sum along `axis`."""
-    (axis,) = normalise_axes("softmax", axis, x.ndim)
-    return Softmax.apply(x, axis=axis)
+    return Softmax.apply(x, axis=single_axis("softmax", axis, x.ndim))
 
 
 def log_softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return the logarithm of softmax along `axis`."""
-    (axis,) = normalise_axes("log_softmax", axis, x.ndim)
-    return LogSoftmax.apply(x, axis=axis)
+    return LogSoftmax.apply(x, axis=single_axis("log_softmax", axis, x.ndim))

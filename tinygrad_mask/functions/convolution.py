@@ -1,5 +1,6 @@
 """Two-dimensional convolution (cross-correlation, as the field calls it), NHWC by HWIO."""
 
+from operator import index
 from typing import TYPE_CHECKING, TypeAlias
 
 from tinygrad_mask.autograd import Function, Node
@@ -14,12 +15,15 @@ Padding: TypeAlias = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, i
 
 def as_pair(name: str, what: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """Return `(height, width)` from one integer or a pair of them, each at least `least`."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+    try:
+        height, width = map(index, value if isinstance(value, tuple) else (value, value))
+    except (TypeError, ValueError):  # not integers, or not two
+        height = width = least - 1
+    if min(height, width) < least:
         raise ValueError(
             f"{name}: expected {what} to be an integer >= {least} or a pair of them, got {value!r}"
         )
-    return pair
+    return height, width
 
 
 def make_window(
@@ -46,7 +50,7 @@ def make_window(
         rows, columns = ((t // 2, t - t // 2) for t in total)
     elif isinstance(padding, str):
         raise ValueError(f"{name}: expected padding 'same' or integers, got {padding!r}")
-    elif isinstance(padding, tuple) and padding and isinstance(padding[0], tuple):
+    elif isinstance(padding, tuple) and len(padding) == 2 and isinstance(padding[0], tuple):
         rows, columns = (as_pair(name, "padding", p, least=0) for p in padding)
     else:
         height, width = as_pair(name, "padding", padding, least=0)

@@ -48,6 +48,7 @@ class Add(Elementwise):
     """x + y."""
 
     name = "add"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any) -> Array:
@@ -62,6 +63,7 @@ class Subtract(Elementwise):
     """x - y."""
 
     name = "subtract"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any) -> Array:
@@ -76,6 +78,7 @@ class Multiply(Elementwise):
     """x * y."""
 
     name = "multiply"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any) -> Array:
@@ -114,6 +117,7 @@ class Negative(Elementwise):
     """-x."""
 
     name = "negative"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
@@ -132,6 +136,7 @@ class Power(Elementwise):
     """
 
     name = "power"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any) -> Array:
@@ -212,6 +217,7 @@ class Abs(Elementwise):
     """The absolute value; its derivative at 0 is 0."""
 
     name = "abs"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array) -> Array:
@@ -228,6 +234,7 @@ class Clip(Elementwise):
     """x limited to [low, high]; the derivative is 1 within, the ends included, and 0 outside."""
 
     name = "clip"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, low: float | None, high: float | None) -> Array:
@@ -253,6 +260,7 @@ class Maximum(Elementwise):
     """The larger operand, NaN if either is; a tie gives the whole gradient to the first."""
 
     name = "maximum"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any) -> Array:
@@ -270,6 +278,7 @@ class Minimum(Elementwise):
     """The smaller operand, NaN if either is; a tie gives the whole gradient to the first."""
 
     name = "minimum"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any) -> Array:
@@ -287,6 +296,7 @@ class Where(Elementwise):
     """x where the condition holds, y elsewhere."""
 
     name = "where"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Any, y: Any, condition: Array) -> Array:
@@ -319,9 +329,6 @@ def multiply(x: "Operand", y: "Operand") -> "Tensor":
 
 def divide(x: "Operand", y: "Operand") -> "Tensor":
     """Return x / y, broadcast; raises `TypeError` for integer tensors."""
-    for operand in (x, y):
-        if isinstance(operand, Variable) and operand.data.dtype.kind != "f":
-            raise TypeError(f"divide: expected a floating dtype, got {operand.data.dtype}")
     return Divide.apply(x, y)
 
 

@@ -16,6 +16,7 @@ class MatMul(Function):
     """x (..., M, K) times y (..., K, N), with the same leading axes: (..., M, N)."""
 
     name = "matmul"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, y: Array) -> Array:

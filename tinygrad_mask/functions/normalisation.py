@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.autograd import Function, Node, mixed_dtypes
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ def batch_norm(
     if channels is None or any(t.shape != channels for t in given):
         said = ", ".join(str(t.shape) for t in given)
         raise ValueError(f"batch_norm: expected (C,) beside an input (..., C) {x.shape}: {said}")
+    for tensor in given:  # before anything is written
+        if tensor.dtype != x.dtype:
+            raise TypeError(mixed_dtypes("batch_norm", x.dtype, tensor.dtype))
     if training:
         count = math.prod(x.shape[:-1])
         if count < 2:

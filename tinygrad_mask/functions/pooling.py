@@ -14,6 +14,7 @@ class MaxPool2d(Function):
     """The maximum of each window; the first maximum gets the whole gradient."""
 
     name = "max_pool2d"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, window: Window) -> Array:

@@ -5,6 +5,8 @@
 """
 
 import math
+from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinygrad_mask.autograd import Function, Node
@@ -20,7 +22,12 @@ def normalise_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """Return the axes as distinct numbers in [0, ndim), in increasing order."""
     if axis is None:
         return tuple(range(ndim))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    try:
+        axes = tuple(map(index, axis if isinstance(axis, Sequence) else (axis,)))
+    except TypeError:
+        raise TypeError(
+            f"{name}: expected axis to be None, an integer or a tuple of them, got {axis!r}"
+        ) from None
     for a in axes:
         if not -ndim <= a < ndim:
             raise ValueError(f"{name}: axis {a} does not exist in a tensor of {ndim} dimensions")
@@ -28,6 +35,13 @@ def normalise_axes(name: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     if len(set(normalised)) != len(normalised):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return normalised
+
+
+def single_axis(name: str, axis: int, ndim: int) -> int:
+    """Return one axis as a number in [0, ndim)."""
+    if axis is None or isinstance(axis, Sequence):
+        raise TypeError(f"{name}: expected one axis, an integer, got {axis!r}")
+    return normalise_axes(name, axis, ndim)[0]
 
 
 def _check_not_empty(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
@@ -45,11 +59,12 @@ class Sum(Function):
     """The sum over some axes."""
 
     name = "sum"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         ctx.axes, ctx.shape = axes, x.shape
-        return x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype)
+        return x.sum(axis=axes, keepdims=keepdims)
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
@@ -78,6 +93,7 @@ class Max(Function):
     """The maximum over some axes; the first in reading order gets the whole gradient."""
 
     name = "max"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -168,8 +184,6 @@ def sum(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
 
 def mean(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     """Return the mean over `axis`; raises `ValueError` if that has length 0."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"mean: expected a floating dtype, got {x.dtype}")
     return _reduce(Mean, x, axis, keepdims)
 
 

@@ -6,6 +6,7 @@ broadcast_to, getitem with integers and slices).
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ class Reshape(Function):
     """The same elements in reading order, in another shape."""
 
     name = "reshape"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, shape: tuple[int, ...]) -> Array:
@@ -38,6 +40,7 @@ class Permute(Function):
     """The axes in another order."""
 
     name = "permute"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, axes: tuple[int, ...]) -> Array:
@@ -53,6 +56,7 @@ class BroadcastTo(Function):
     """New leading axes, and axes of length 1 repeated."""
 
     name = "broadcast_to"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, shape: tuple[int, ...]) -> Array:
@@ -68,6 +72,7 @@ class Concatenate(Function):
     """Arrays joined along an axis that they have."""
 
     name = "concatenate"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, *arrays: Array, axis: int) -> Array:
@@ -84,6 +89,7 @@ class Stack(Function):
     """Arrays of one shape joined along a new axis."""
 
     name = "stack"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, *arrays: Array, axis: int) -> Array:
@@ -99,6 +105,7 @@ class Pad(Function):
     """A constant put before and after, along each axis."""
 
     name = "pad"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, widths: PadWidth, value: float) -> Array:
@@ -121,6 +128,7 @@ class GetItem(Function):
     """The elements that an index selects: integers, slices, None, `...`, integer or bool arrays."""
 
     name = "getitem"
+    integers = True
 
     @staticmethod
     def forward(ctx: Node, x: Array, index: Any) -> Array:
@@ -202,10 +210,15 @@ def stack(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
 
 def pad(x: "Tensor", widths: PadWidth, value: float = 0.0) -> "Tensor":
     """Return x with `widths[k] = (before, after)` elements of `value` added along axis k."""
-    checked = tuple((int(before), int(after)) for before, after in widths)
-    if len(checked) != x.ndim or any(w < 0 for pair in checked for w in pair):
+    try:
+        checked = tuple((index(before), index(after)) for before, after in widths)
+        fits = len(checked) == x.ndim and all(w >= 0 for pair in checked for w in pair)
+    except (TypeError, ValueError):  # not pairs, or not of integers
+        fits = False
+    if not fits:
+        came = tuple(widths) if isinstance(widths, Sequence) else widths
         raise ValueError(
-            f"pad: expected {x.ndim} pairs of widths >= 0 for shape {x.shape}, got {checked}"
+            f"pad: expected {x.ndim} pairs of widths >= 0 for shape {x.shape}, got {came}"
         )
     return Pad.apply(x, widths=checked, value=value)
 

@@ -23,7 +23,7 @@ class CropSettings:
     Raises `ValueError` for a size below 1 or a negative margin.
     """
 
-    size: int = 48
+    size: int = 40
     margin: float = 0.2
 
     def __post_init__(self) -> None:

@@ -39,4 +39,4 @@ def test_each_crop_is_varied_by_itself_and_stays_itself():
     means = result.mean(axis=(1, 2, 3)) - crop.mean()
     assert means.min() < -10
     assert means.max() > 10
-    assert abs(means).max() <= 30
+    assert abs(means).max() < 25 + 2 * 4 + 1  # the light, and a shift of two pixels along a ramp

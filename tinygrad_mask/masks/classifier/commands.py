@@ -50,6 +50,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model.safetensors, or its run folder")
     parser.add_argument("--data", action="append", required=True, metavar="PATH", help=_DATA_HELP)
     _add_shared_arguments(parser)
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of drawn faces (default: 1; training takes 0)"
+    )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.set_defaults(run=evaluate_command)
 
@@ -118,6 +121,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         arguments.data,
         classes=parse_classes(arguments.classes) if arguments.classes else None,
         other_coverings=arguments.other_coverings,
+        seed=arguments.seed,
         device=arguments.device or "auto",
     )
     print(json.dumps(metrics.to_json(), indent=1) if arguments.json else format_metrics(metrics))

@@ -272,11 +272,13 @@ def evaluate(
     *,
     classes: Mapping[str, str] | None = None,
     other_coverings: str | None = None,
+    seed: int = 1,
     device: str = "auto",
 ) -> Metrics:
     """Judge a saved model on every face of some data sets, however small.
 
-    `model` is the file or the run folder; the rest is as in `RunConfig`. Raises `UsageError` where
+    `model` is the file or the run folder, `seed` that of drawn faces, by default not the one that
+    training draws from; the rest is as in `RunConfig`. Raises `UsageError` where
     one cannot be used.
     """
     _check_device(device)
@@ -284,7 +286,7 @@ def evaluate(
     classifier.model.to(device)
     problems = Problems()
     photographs = open_datasets(
-        data, problems, classes=classes, other_coverings=other_coverings, seed=0
+        data, problems, classes=classes, other_coverings=other_coverings, seed=seed
     )
     faces = cut_faces(
         photographs,

@@ -18,7 +18,7 @@ class Recipe:
 
     epochs: int = 20
     batch_size: int = 32
-    lr: float = 0.03
+    lr: float = 0.02
     weight_decay: float = 5e-4
     momentum: float = 0.9
     one_cycle: bool = True

@@ -224,7 +224,7 @@ class Trainer:
         self.classifier.model.load_state_dict(parts["model"])
         self.optimizer.load_state_dict(parts["optimizer"])
         if self.schedule is not None:
-            self.schedule.skip_to(self.optimizer.step_count)
+            self.schedule.skip_to(max(self.optimizer.step_counts))
         self.progress = Progress(**json.loads(texts["progress"]))
         for layer, state in zip(self._dropouts(), json.loads(texts["generators"]), strict=True):
             layer.rng.bit_generator.state = state

@@ -28,7 +28,7 @@ __all__ = [
     "parse_classes",
 ]
 
-SYNTHETIC_COUNT = 1500
+SYNTHETIC_COUNT = 1000
 """How many photographs `synthetic` means."""
 
 
