@@ -85,11 +85,9 @@ class Conv2d(Module):
     def describe(self) -> str:
         """Return channels and window, and of the rest what is not the default."""
         kh, kw, inputs, outputs = self.weight.shape
-        text = f"Conv2d({inputs * self.groups} -> {outputs}, {kh}x{kw}"
-        for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)):
-            if (value := getattr(self, name)) != default:
-                text += f", {name}={value}"
-        return text + (")" if self.bias is not None else ", no bias)")
+        more = _said(self, stride=1, padding=0, dilation=1, groups=1)
+        bias = "" if self.bias is not None else ", no bias"
+        return f"Conv2d({inputs * self.groups} -> {outputs}, {kh}x{kw}{more}{bias})"
 
 
 class MaxPool2d(Module):
@@ -106,8 +104,8 @@ class MaxPool2d(Module):
         return F.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
 
     def describe(self) -> str:
-        """Return the window."""
-        return f"MaxPool2d({self.kernel_size}, stride={self.stride}, padding={self.padding})"
+        """Return the window, and of the rest what is not the default."""
+        return f"MaxPool2d({self.kernel_size}{_said(self, stride=None, padding=0)})"
 
 
 class AvgPool2d(Module):
@@ -136,8 +134,9 @@ class AvgPool2d(Module):
         )
 
     def describe(self) -> str:
-        """Return the window."""
-        return f"AvgPool2d({self.kernel_size}, stride={self.stride}, padding={self.padding})"
+        """Return the window, and of the rest what is not the default."""
+        more = _said(self, stride=None, padding=0, count_include_pad=True)
+        return f"AvgPool2d({self.kernel_size}{more})"
 
 
 class GlobalAvgPool2d(Module):
@@ -265,3 +264,9 @@ class BatchNorm(Module):
     def describe(self) -> str:
         """Return the number of channels."""
         return f"BatchNorm({self.weight.shape[0]})"
+
+
+def _said(layer: Module, **defaults: object) -> str:
+    """What a layer's description says of these attributes: those that are not the default."""
+    values = {name: getattr(layer, name) for name in defaults}
+    return "".join(f", {k}={v}" for k, v in values.items() if v != defaults[k])

@@ -40,7 +40,7 @@ class Architecture:
 def architecture_of(kind: str, image_size: int) -> Architecture:
     """Return the architecture that `cnn` or `mlp` stands for, at an image size in pixels."""
     if kind == "cnn":
-        return Architecture("cnn", image_size, channels=(32, 64, 128), hidden=128, dropout=0.5)
+        return Architecture("cnn", image_size, channels=(32, 64, 128), hidden=128, dropout=0.2)
     return Architecture(kind, image_size, hidden=256)
 
 
