@@ -45,8 +45,7 @@ def split_photographs(
     Raises `UsageError` for a share not between 0 and 1, where all faces have one label, and where
     fewer than two groups hold faces.
     """
-    if not 0 < validation < 1:
-        raise UsageError(f"the share for validation must lie between 0 and 1, got {validation:g}")
+    check_share(validation)
     strata = _strata(photograph_labels, groups)
     labels = sorted(set().union(*photograph_labels))
     if len(labels) < 2:
@@ -69,6 +68,12 @@ def split_photographs(
         _give_one(label, train, held_back)
         _give_one(label, held_back, train)
     return Split(_positions(train), _positions(held_back))
+
+
+def check_share(validation: float) -> None:
+    """Raise `UsageError` unless the share lies between 0 and 1."""
+    if not 0 < validation < 1:
+        raise UsageError(f"the share for validation must lie between 0 and 1, got {validation:g}")
 
 
 def save_split(path: Path, split: Split, photographs: Sequence[Photograph]) -> None:

@@ -35,7 +35,13 @@ from tinygrad_mask.masks.datasets import open_datasets
 from tinygrad_mask.masks.duplicates import duplicate_groups
 from tinygrad_mask.masks.faces import MIN_FACE, FaceSet, cut_faces
 from tinygrad_mask.masks.problems import Problems, UsageError
-from tinygrad_mask.masks.splits import Split, load_split, save_split, split_photographs
+from tinygrad_mask.masks.splits import (
+    Split,
+    check_share,
+    load_split,
+    save_split,
+    split_photographs,
+)
 from tinygrad_mask.masks.summary import summarise
 
 WORKERS = 2
@@ -102,6 +108,8 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     `InterruptedRunError` after Ctrl-C, when all has been saved.
     """
     _check_device(config.device)
+    check_share(config.validation)
+    RunFolder.check_free(out)  # before the work, not after it
     problems = Problems()
     faces = _cut(config, problems)
     groups = duplicate_groups(faces.hashes)

@@ -38,16 +38,23 @@ class RunFolder:
         self.split = path / "split.json"
         self.config = path / "config.json"
 
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise `UsageError` where something is there already."""
+        if path.is_dir() and not any(path.iterdir()):
+            return
+        if path.exists():
+            raise UsageError(
+                f"{path}: expected a folder that does not exist or is empty; nothing in it is "
+                "overwritten (--out names another, --resume takes the run in it up again)"
+            )
+
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
         """Make a new folder; raises `UsageError` where something is there already."""
         try:
+            cls.check_free(path)
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise UsageError(
-                    f"{path}: expected a folder that does not exist or is empty; nothing in it is "
-                    "overwritten (--out names another, --resume takes the run in it up again)"
-                )
         except OSError as error:
             raise UsageError(
                 f"{path}: no run folder can be made there ({error.strerror})"
