@@ -1,4 +1,7 @@
-"""What the functions say to arguments that do not fit: one line, what was expected, what came."""
+"""What the functions say to arguments that do not fit: one line, what was expected, what came.
+
+And what they must not do without a word: convert, wrap round, or use what was written to since.
+"""
 
 import re
 
@@ -534,3 +537,20 @@ def test_a_batch_norm_that_fails_leaves_the_running_statistics_alone(broken):
 def test_a_failing_broadcast_blames_the_shapes_only_when_they_are_at_fault():
     with pytest.raises(ValueError, match="negative integer powers"):
         F.power(INTEGERS, -1)
+
+
+def test_a_target_that_was_written_after_the_forward_pass_makes_the_graph_raise():
+    logits, target = Tensor([1.0, 2.0], requires_grad=True), Tensor([0.0, 1.0])
+    loss = F.binary_cross_entropy_with_logits(logits, target)
+    target[0] = 1.0
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("kind", [np.array, Tensor])
+def test_an_index_that_was_written_after_the_forward_pass_does_not_move_the_gradient(kind):
+    x, index = Tensor([1.0, 2.0], requires_grad=True), kind([0, 0])
+    chosen = x[index].sum()
+    index[0] = 1
+    chosen.backward()
+    assert x.grad.numpy().tolist() == [2.0, 0.0]

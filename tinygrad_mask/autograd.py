@@ -285,7 +285,8 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
             value = float(value)  # np.float64 is a float, but would not adopt the tensor's dtype
         return value
     else:
-        array = backend.asarray(np.asarray(value))
+        # A copy: what the caller writes into the array later goes unnoticed.
+        array = backend.asarray(np.array(value))
     if array.dtype != dtype:
         raise TypeError(mixed_dtypes(function.name, dtype, array.dtype))
     return array
@@ -337,7 +338,7 @@ def backward(root: Variable, gradient: Array, *, retain_graph: bool = False) -> 
     """
     collected: dict[Variable, Array] = {}
     if root.node is None:
-        collected[root] = gradient
+        collected[root] = gradient.copy()
     else:
         with _quiet():
             _walk(root.node, gradient, retain_graph, collected)

@@ -52,6 +52,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
         print(error, file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         return INTERRUPTED
     return 0
 

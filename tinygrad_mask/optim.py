@@ -27,7 +27,7 @@ class Optimizer(ABC):
         self.parameters = list(parameters)
         if not self.parameters:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter, got none")
-        if lr < 0 or weight_decay < 0:
+        if not (lr >= 0 and weight_decay >= 0):  # NaN is refused too
             raise ValueError(
                 f"{type(self).__name__}: expected lr and weight_decay >= 0, "
                 f"got {lr} and {weight_decay}"

@@ -21,11 +21,14 @@ def save(
     """Write arrays by name, such as a `state_dict`, and texts by name.
 
     The file appears whole or not at all. Raises `FileExistsError` if it is there already, unless
-    `overwrite`.
+    `overwrite`, and `TypeError` for an array that holds no numbers.
     """
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.kind not in "biuf":
+            raise TypeError(f"{path}: expected numbers in {name}, got {np.asarray(array).dtype}")
     # safetensors writes the memory as it lies, which for a view is not the array.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    content = safetensors.numpy.save(contiguous, dict(metadata or {}))
+    content = safetensors.numpy.save(contiguous, dict(metadata) if metadata else None)
     write_file(path, content, overwrite=overwrite)
 
 
@@ -43,3 +46,5 @@ def load(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
             return arrays, dict(file.metadata() or {})
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: expected a safetensors file: {error}") from None
+    except AttributeError as error:  # how safetensors says that NumPy has no such dtype
+        raise ValueError(f"{path}: holds a dtype that NumPy does not know ({error})") from None

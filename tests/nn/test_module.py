@@ -1,5 +1,7 @@
 """Modules: names, modes, state, and what they look like."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -260,16 +262,16 @@ def test_sequential_is_a_sequence():
 
 NETWORK = """\
 Sequential()
-  (0) Conv2d(3 -> 32, 3x3, padding=same)                   weight 3x3x3x32, bias 32          896
-  (1) BatchNorm(32)                                        weight 32, bias 32                 64
+  (0) Conv2d(3 -> 32, 3x3, padding=same)           weight 3x3x3x32, bias 32          896
+  (1) BatchNorm(32)                                weight 32, bias 32                 64
   (2) ReLU()
   (3) MaxPool2d(2)
   (4) Sequential()
-    (0) Conv2d(32 -> 32, 1x3, stride=2, groups=32, no bias)  weight 1x3x1x32                    96
+    (0) Conv2d(32 -> 32, 3x3, groups=32, no bias)  weight 3x3x1x32                   288
     (1) Dropout(0.5)
   (5) GlobalAvgPool2d()
-  (6) Linear(32 -> 3)                                      weight 32x3, bias 3                99
-parameters                                                                                 1,155"""
+  (6) Linear(32 -> 3)                              weight 32x3, bias 3                99
+parameters                                                                         1,347"""
 
 
 def test_the_representation_of_a_network():
@@ -277,11 +279,29 @@ def test_the_representation_of_a_network():
         nn.Conv2d(3, 32, 3, padding="same", rng=rng()),
         nn.BatchNorm(32),
         nn.ReLU(),
-        nn.MaxPool2d(2, stride=2),
-        nn.Sequential(nn.Conv2d(32, 32, 3, groups=32, bias=False, rng=rng())),
+        nn.MaxPool2d(2),
+        nn.Sequential(
+            nn.Conv2d(32, 32, 3, groups=32, bias=False, rng=rng()), nn.Dropout(0.5, rng=rng())
+        ),
         nn.GlobalAvgPool2d(),
-        nn.Dropout(0.5, rng=rng()),
         nn.Linear(32, 3, rng=rng()),
     )
-    print(module)
     assert repr(module) == NETWORK
+
+
+def test_the_representation_of_a_module_with_a_parameter_of_its_own():
+    lines = repr(Scaled()).splitlines()
+    assert lines[0].split() == ["Scaled()", "scale", "1"]
+    assert lines[1].split() == ["(body)", "Sequential()"]
+    assert " ".join(lines[2].split()) == "(0) Linear(3 -> 4) weight 3x4, bias 4 16"
+    assert lines[-1].split() == ["parameters", "33"]
+
+
+def test_the_representation_of_a_layer_is_one_line():
+    assert repr(nn.ReLU()) == "ReLU()"
+    shown = repr(nn.Linear(2, 3, rng=rng()))
+    assert re.fullmatch(r"Linear\(2 -> 3\) +weight 2x3, bias 3 +9", shown)
+
+
+def test_a_module_without_parameters_has_no_columns():
+    assert repr(nn.Sequential(nn.ReLU())).splitlines()[:2] == ["Sequential()", "  (0) ReLU()"]

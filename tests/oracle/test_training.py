@@ -16,6 +16,15 @@ STEPS = 5
 RTOL = ATOL = 1e-9
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks this small gain nothing from PyTorch's threads, and wait for them on a busy CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # --- the same network twice -------------------------------------------------------------------
 
 

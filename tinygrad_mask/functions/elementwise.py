@@ -381,7 +381,7 @@ def minimum(x: "Operand", y: "Operand") -> "Tensor":
 
 def where(condition: "Tensor | Array", x: "Operand", y: "Operand") -> "Tensor":
     """Return x where the boolean `condition` holds and y elsewhere, all three broadcast."""
-    array = condition.data if isinstance(condition, Variable) else np.asarray(condition)
+    array = condition.data if isinstance(condition, Variable) else np.array(condition)
     if array.dtype != bool:
         raise TypeError(f"where: expected a boolean condition, got dtype {array.dtype}")
     backends = [v.backend for v in (x, y) if isinstance(v, Variable)]

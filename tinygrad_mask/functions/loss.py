@@ -133,7 +133,7 @@ def binary_cross_entropy_with_logits(logits: "Tensor", target: "Tensor | Array")
     `TypeError` where it has not, or where there are no elements.
     """
     wanted = (
-        target.data if isinstance(target, Variable) else logits.backend.asarray(np.asarray(target))
+        target.data if isinstance(target, Variable) else logits.backend.asarray(np.array(target))
     )
     if wanted.shape != logits.shape or 0 in logits.shape:
         raise ValueError(
@@ -145,4 +145,6 @@ def binary_cross_entropy_with_logits(logits: "Tensor", target: "Tensor | Array")
             f"binary_cross_entropy_with_logits: expected a target of dtype {logits.dtype}, "
             f"got {wanted.dtype}"
         )
-    return BinaryCrossEntropyWithLogits.apply(logits, target=wanted)
+    return BinaryCrossEntropyWithLogits.apply(
+        logits, target=target if isinstance(target, Variable) else wanted
+    )

@@ -67,18 +67,21 @@ def batch_norm(
     for tensor in given:  # before anything is written
         if tensor.dtype != x.dtype:
             raise TypeError(mixed_dtypes("batch_norm", x.dtype, tensor.dtype))
+    mean: Tensor | Array
+    variance: Tensor | Array
     if training:
         count = math.prod(x.shape[:-1])
         if count < 2:
             raise ValueError(f"batch_norm: expected at least 2 values a channel, got {x.shape}")
-        mean, variance = x.backend.batch_norm_statistics(x.data)
+        batch_mean, batch_variance = x.backend.batch_norm_statistics(x.data)
         if running_mean is not None and running_var is not None:
-            _move_towards(running_mean, mean, momentum)
-            _move_towards(running_var, variance * (count / (count - 1)), momentum)
+            _move_towards(running_mean, batch_mean, momentum)
+            _move_towards(running_var, batch_variance * (count / (count - 1)), momentum)
+        mean, variance = batch_mean, batch_variance
     elif running_mean is None or running_var is None:
         raise ValueError("batch_norm: expected running_mean and running_var outside training")
     else:
-        mean, variance = running_mean.data, running_var.data
+        mean, variance = running_mean, running_var
     return BatchNorm.apply(
         x, weight, bias, mean=mean, variance=variance, of_this_batch=training, eps=eps
     )

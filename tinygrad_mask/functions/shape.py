@@ -234,10 +234,13 @@ def getitem(x: "Tensor", index: Any) -> "Tensor":
 
 
 def _plain_index(x: "Tensor", part: Any) -> Any:
+    # The backward pass needs the index as it is now, so arrays are copied.
     if isinstance(part, Variable):
-        part = part.data
+        part = part.data.copy()
     elif isinstance(part, list):
         part = x.backend.asarray(np.asarray(part, dtype=None if part else np.int64))
+    elif _is_array(part):
+        part = part.copy()
     if hasattr(part, "dtype") and part.dtype.kind not in "iub":
         raise TypeError(f"getitem: expected an integer or boolean index, got dtype {part.dtype}")
     return part

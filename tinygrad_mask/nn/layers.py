@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 import tinygrad_mask.functions as F
-from tinygrad_mask.functions.convolution import Padding, Pair
+from tinygrad_mask.functions.convolution import Padding, Pair, as_pair
 from tinygrad_mask.nn.init import Initialiser, he_normal
 from tinygrad_mask.nn.module import Module, Parameter
 from tinygrad_mask.tensor import Tensor
@@ -65,7 +65,7 @@ class Conv2d(Module):
                 f"Conv2d: expected groups to divide {inputs} inputs and {outputs} outputs, "
                 f"got {groups}"
             )
-        kh, kw = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        kh, kw = as_pair("Conv2d", "kernel_size", kernel_size)
         self.weight = Parameter(init((kh, kw, inputs // groups, outputs), rng))
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
@@ -152,6 +152,8 @@ class Flatten(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, ...) to (N, product of the rest)."""
+        if x.ndim == 0:
+            raise ValueError("Flatten: expected an input (N, ...), got shape ()")
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
@@ -224,6 +226,8 @@ class Dropout(Module):
 
     def __init__(self, p: float, *, rng: np.random.Generator) -> None:
         super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: expected 0 <= p < 1, got {p}")
         self.p, self.rng = p, rng
 
     def forward(self, x: Tensor) -> Tensor:

@@ -62,8 +62,15 @@ class Module:
             yield from child.modules()
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield name and tensor of each parameter, those of modules below included."""
-        yield from self._walk(lambda module, name, value: isinstance(value, Parameter))
+        """Yield name and tensor of each parameter, those of modules below included.
+
+        One that several modules share is yielded once, under its first name.
+        """
+        seen: set[int] = set()
+        for name, value in self._walk(lambda module, name, value: isinstance(value, Parameter)):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
         """Yield name and tensor of each buffer, those of modules below included."""

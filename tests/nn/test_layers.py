@@ -1,0 +1,347 @@
+"""The layers: that they hand their arguments on, what training changes, what they say."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+import tinygrad_mask.functions as F
+from tinygrad_mask import Tensor, nn
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def normal(*shape, seed=1):
+    return Tensor(rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def assert_close(came, expected, rtol=1e-6):
+    expected = np.asarray(expected)
+    assert came.shape == expected.shape
+    np.testing.assert_allclose(came.numpy(), expected, rtol=rtol, atol=1e-6)
+
+
+# --- linear and convolution -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (2, 5), (0,)], ids=str)
+def test_linear_is_a_product_and_a_bias(lead):
+    layer = nn.Linear(3, 4, rng=rng())
+    layer.bias.detach()[...] = np.arange(4, dtype=np.float32)
+    x = normal(*lead, 3)
+    assert_close(layer(x), x.numpy() @ layer.weight.numpy() + np.arange(4))
+
+
+def test_weights_are_drawn_and_biases_are_zero():
+    for layer in (nn.Linear(30, 40, rng=rng()), nn.Conv2d(6, 8, 3, rng=rng())):
+        assert layer.weight.numpy().std() > 0
+        assert not layer.bias.numpy().any()
+        assert layer.weight.dtype == layer.bias.dtype == np.float32
+
+
+def test_the_generator_and_the_initialiser_decide_the_weights():
+    for build in (nn.Linear, lambda *a, **k: nn.Conv2d(*a, (2, 3), **k)):
+        one, same, other = (build(3, 4, rng=rng(seed)).weight.numpy() for seed in (1, 1, 2))
+        assert np.array_equal(one, same)
+        assert not np.array_equal(one, other)
+        layer = build(3, 4, rng=rng(1), init=nn.init.glorot_uniform)
+        expected = nn.init.glorot_uniform(layer.weight.shape, rng(1))
+        assert np.array_equal(layer.weight.numpy(), expected)
+
+
+def test_without_bias_there_is_none():
+    for layer in (
+        nn.Linear(3, 4, rng=rng(), bias=False),
+        nn.Conv2d(3, 4, 1, rng=rng(), bias=False),
+    ):
+        assert layer.bias is None
+        assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    assert_close(layer(normal(1, 2, 2, 3)), F.conv2d(normal(1, 2, 2, 3), layer.weight).numpy())
+
+
+def test_conv2d_hands_its_geometry_on():
+    options = {"stride": (2, 1), "padding": ((0, 1), (2, 0)), "dilation": (1, 2), "groups": 2}
+    layer = nn.Conv2d(4, 6, (3, 2), rng=rng(), **options)
+    layer.bias.detach()[...] = 1
+    assert layer.weight.shape == (3, 2, 2, 6)
+    x = normal(2, 7, 6, 4)
+    assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias, **options).numpy())
+
+
+# --- pooling and flattening -------------------------------------------------------------------
+
+
+def test_pooling_hands_its_geometry_on():
+    x = normal(2, 7, 6, 3)
+    options = {"stride": (2, 1), "padding": (1, 0)}
+    came = nn.MaxPool2d((3, 2), **options)(x)
+    assert_close(came, F.max_pool2d(x, (3, 2), **options).numpy())
+    for count_include_pad in (True, False):
+        more = options | {"count_include_pad": count_include_pad}
+        assert_close(nn.AvgPool2d((3, 2), **more)(x), F.avg_pool2d(x, (3, 2), **more).numpy())
+
+
+def test_the_stride_of_a_pool_is_its_window():
+    for layer in (nn.MaxPool2d((3, 2)), nn.AvgPool2d((3, 2))):
+        assert layer(normal(1, 7, 7, 2)).shape == (1, 2, 3, 2)
+
+
+def test_global_average_pooling_is_the_mean_over_pixels():
+    x = normal(2, 3, 5, 4)
+    assert_close(nn.GlobalAvgPool2d()(x), x.numpy().mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "flat"),
+    [((2, 3, 5, 4), (2, 60)), ((3,), (3, 1)), ((0, 2, 3), (0, 6)), ((2, 0), (2, 0))],
+)
+def test_flatten_keeps_the_first_axis_and_the_reading_order(shape, flat):
+    x = normal(*shape)
+    assert_close(nn.Flatten()(x), x.numpy().reshape(flat))
+
+
+# --- activations ------------------------------------------------------------------------------
+
+ACTIVATIONS = {
+    "Sigmoid": (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+    "Tanh": (nn.Tanh(), np.tanh),
+    "ReLU": (nn.ReLU(), lambda x: np.maximum(x, 0)),
+    "LeakyReLU": (nn.LeakyReLU(), lambda x: np.where(x > 0, x, 0.01 * x)),
+    "LeakyReLU(0.3)": (nn.LeakyReLU(0.3), lambda x: np.where(x > 0, x, 0.3 * x)),
+    "SiLU": (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
+    "Softmax": (nn.Softmax(), lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
+    "LogSoftmax": (nn.LogSoftmax(), lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))),
+}
+
+
+@pytest.mark.parametrize(("layer", "formula"), ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_activations(layer, formula):
+    x = normal(2, 3, 4)
+    assert_close(layer(x), formula(x.numpy()), rtol=1e-5)
+
+
+# --- dropout ----------------------------------------------------------------------------------
+
+
+def test_dropout_zeroes_its_share_and_keeps_the_expectation():
+    p, ones = 0.3, Tensor(np.ones((200, 300), np.float32))
+    came = nn.Dropout(p, rng=rng())(ones).numpy()
+    kept = came != 0
+    np.testing.assert_allclose(came[kept], 1 / (1 - p), rtol=1e-6)
+    # Five standard errors of a share of 60,000.
+    assert abs(kept.mean() - (1 - p)) < 5 * math.sqrt(p * (1 - p) / ones.size)
+
+
+def test_dropout_follows_its_generator():
+    x = normal(20, 20)
+    one, same, other = (nn.Dropout(0.5, rng=rng(seed)) for seed in (1, 1, 2))
+    first = one(x).numpy()
+    assert np.array_equal(first, same(x).numpy())
+    assert not np.array_equal(first, other(x).numpy())
+    assert not np.array_equal(first, one(x).numpy())
+
+
+def test_dropout_drops_in_the_gradient_what_it_dropped():
+    x = Tensor(np.ones((10, 10), np.float32), requires_grad=True)
+    y = nn.Dropout(0.5, rng=rng())(x)
+    y.sum().backward()
+    assert np.array_equal(x.grad.numpy(), y.numpy())
+
+
+def test_dropout_does_nothing_in_evaluation_and_draws_nothing():
+    layer, x = nn.Dropout(0.5, rng=rng(7)).eval(), normal(5, 5)
+    assert layer(x) is x
+    layer.train()
+    assert np.array_equal(layer(x).numpy(), nn.Dropout(0.5, rng=rng(7))(x).numpy())
+
+
+def test_dropout_of_nothing_changes_nothing():
+    x = normal(5, 5)
+    assert np.array_equal(nn.Dropout(0.0, rng=rng())(x).numpy(), x.numpy())
+
+
+# --- batch norm -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 2, 5, 3)], ids=str)
+def test_batch_norm_in_training_normalises_the_batch(shape):
+    layer = nn.BatchNorm(3)
+    y = layer(Tensor(normal(*shape).numpy() * np.float32(3) + np.float32(5))).numpy()
+    axes = tuple(range(len(shape) - 1))
+    np.testing.assert_allclose(y.mean(axis=axes), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var(axis=axes), 1, atol=1e-4)
+
+
+def test_batch_norm_scales_and_shifts():
+    layer, plain, x = nn.BatchNorm(3), nn.BatchNorm(3), normal(6, 3)
+    layer.weight.detach()[...] = np.array([1, 2, 3], np.float32)
+    layer.bias.detach()[...] = np.array([4, 5, 6], np.float32)
+    assert_close(layer(x), plain(x).numpy() * [1, 2, 3] + [4, 5, 6], rtol=1e-5)
+
+
+def test_the_running_statistics_follow_the_batches():
+    layer = nn.BatchNorm(3, momentum=0.25)
+    mean, variance = np.zeros(3), np.ones(3)
+    for seed in range(3):
+        x = normal(4, 5, 3, seed=seed)
+        layer(x)
+        values = x.numpy().reshape(-1, 3).astype(np.float64)
+        mean = 0.75 * mean + 0.25 * values.mean(axis=0)
+        variance = 0.75 * variance + 0.25 * values.var(axis=0, ddof=1)
+    assert_close(layer.running_mean, mean, rtol=1e-5)
+    assert_close(layer.running_var, variance, rtol=1e-5)
+    assert not layer.running_mean.requires_grad
+
+
+def test_batch_norm_in_evaluation_uses_the_running_statistics_and_leaves_them():
+    layer = nn.BatchNorm(2, eps=0.5).eval()
+    layer.running_mean.copy_(np.array([1, -1], np.float32))
+    layer.running_var.copy_(np.array([3.5, 8.5], np.float32))
+    x = normal(5, 2)
+    assert_close(layer(x), (x.numpy() - [1, -1]) / [2, 3])
+    assert layer.running_mean.numpy().tolist() == [1, -1]
+    assert layer.running_var.numpy().tolist() == [3.5, 8.5]
+    assert layer(x[:1]).shape == (1, 2)  # one value a channel will do
+
+
+def test_a_constant_channel_gives_the_bias():
+    y = nn.BatchNorm(2)(Tensor(np.full((4, 2), 7, np.float32)))
+    assert not y.numpy().any()
+
+
+def test_running_statistics_that_moved_after_an_evaluation_make_its_graph_raise():
+    layer, x = nn.BatchNorm(2).eval(), normal(4, 2).requires_grad_()
+    loss = layer(x).sum()
+    layer.train()(normal(4, 2, seed=2))
+    with pytest.raises(RuntimeError, match=r"batch_norm: .* written in place"):
+        loss.backward()
+
+
+# --- every layer learns -----------------------------------------------------------------------
+
+
+def test_a_gradient_reaches_every_parameter():
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding="same", rng=rng()),
+        nn.BatchNorm(4),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 4 * 4, 2, rng=rng()),
+    )
+    F.cross_entropy(module(normal(5, 4, 4, 3)), np.array([0, 1, 0, 1, 1])).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.shape == parameter.shape
+
+
+# --- what they say ----------------------------------------------------------------------------
+
+DESCRIPTIONS = {
+    "Linear(3 -> 4)": nn.Linear(3, 4, rng=rng()),
+    "Linear(3 -> 4, no bias)": nn.Linear(3, 4, bias=False, rng=rng()),
+    "Conv2d(3 -> 4, 3x3)": nn.Conv2d(3, 4, 3, rng=rng()),
+    "Conv2d(4 -> 8, 1x5, stride=2, padding=same, dilation=(1, 2), groups=4, no bias)": nn.Conv2d(
+        4,
+        8,
+        (1, 5),
+        stride=2,
+        padding="same",
+        dilation=(1, 2),
+        groups=4,
+        bias=False,
+        rng=rng(),
+    ),
+    "MaxPool2d(2)": nn.MaxPool2d(2),
+    "MaxPool2d((3, 2), stride=2, padding=1)": nn.MaxPool2d((3, 2), stride=2, padding=1),
+    "AvgPool2d(2)": nn.AvgPool2d(2),
+    "AvgPool2d(3, padding=same, count_include_pad=False)": nn.AvgPool2d(
+        3, padding="same", count_include_pad=False
+    ),
+    "GlobalAvgPool2d()": nn.GlobalAvgPool2d(),
+    "LeakyReLU(0.2)": nn.LeakyReLU(0.2),
+    "Dropout(0.25)": nn.Dropout(0.25, rng=rng()),
+    "BatchNorm(8)": nn.BatchNorm(8),
+    "Softmax()": nn.Softmax(),
+}
+
+
+@pytest.mark.parametrize(("text", "layer"), DESCRIPTIONS.items(), ids=DESCRIPTIONS)
+def test_descriptions_name_what_is_not_the_default(text, layer):
+    assert layer.describe() == text
+    assert repr(layer).startswith(text)
+
+
+REFUSED = {
+    "Linear": (
+        lambda: nn.Linear(3, 4, rng=rng())(normal(2, 5)),
+        "Linear: expected an input (..., 3), got shape (2, 5)",
+    ),
+    "Linear: a number": (
+        lambda: nn.Linear(3, 4, rng=rng())(normal()),
+        "Linear: expected an input (..., 3), got shape ()",
+    ),
+    "Conv2d": (
+        lambda: nn.Conv2d(3, 4, (3, 5), rng=rng())(normal(2, 8, 9, 1)),
+        "conv2d: weight expects 3 input channels (HWIO 3x5x3x4), input has 1 (NHWC 2x8x9x1)",
+    ),
+    "Conv2d: groups": (
+        lambda: nn.Conv2d(3, 4, 3, groups=2, rng=rng()),
+        "Conv2d: expected groups to divide 3 inputs and 4 outputs, got 2",
+    ),
+    "Conv2d: kernel_size": (
+        lambda: nn.Conv2d(3, 4, (3, 3, 3), rng=rng()),
+        "Conv2d: expected kernel_size to be an integer >= 1 or a pair of them, got (3, 3, 3)",
+    ),
+    "Conv2d: kernel_size 0": (
+        lambda: nn.Conv2d(3, 4, 0, rng=rng()),
+        "Conv2d: expected kernel_size to be an integer >= 1 or a pair of them, got 0",
+    ),
+    "MaxPool2d": (
+        lambda: nn.MaxPool2d(2)(normal(2, 3)),
+        "max_pool2d: expected an input of shape NHWC, got (2, 3)",
+    ),
+    "AvgPool2d": (
+        lambda: nn.AvgPool2d(4)(normal(1, 3, 9, 2)),
+        "avg_pool2d: a window of 4x4 (dilation (1, 1)) does not fit an image of 3x9 "
+        "with padding ((0, 0), (0, 0))",
+    ),
+    "GlobalAvgPool2d": (
+        lambda: nn.GlobalAvgPool2d()(normal(2, 3)),
+        "global_avg_pool2d: expected an input of shape NHWC, got (2, 3)",
+    ),
+    "Flatten": (
+        lambda: nn.Flatten()(normal()),
+        "Flatten: expected an input (N, ...), got shape ()",
+    ),
+    "Dropout": (
+        lambda: nn.Dropout(1.0, rng=rng()),
+        "Dropout: expected 0 <= p < 1, got 1.0",
+    ),
+    "BatchNorm: one value a channel": (
+        lambda: nn.BatchNorm(3)(normal(1, 3)),
+        "batch_norm: expected at least 2 values a channel, got (1, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_fit_is_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+def test_batch_norm_of_other_channels_says_which_shapes_came():
+    with pytest.raises(ValueError, match=r"^batch_norm: expected [^\n]*\(2, 4\): \(3,\)[^\n]*$"):
+        nn.BatchNorm(3)(normal(2, 4))
+
+
+def test_a_layer_takes_the_dtype_of_its_weights_only():
+    wide = Tensor(np.ones((2, 3)))
+    for layer in (nn.Linear(3, 4, rng=rng()), nn.BatchNorm(3), nn.BatchNorm(3).eval()):
+        with pytest.raises(
+            TypeError, match="expected tensors of one dtype, got float64 and float32"
+        ):
+            layer(wide)
