@@ -49,9 +49,10 @@ def layer_name(module: str) -> str:
 class WithoutTypeChecking(ast.NodeTransformer):
     """Leaves out what only a type checker reads."""
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:  # noqa: N802 (ast's name)
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
-        return node.orelse if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
+        checking = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        return node.orelse if checking else node
 
 
 def imported(source: str, package: str) -> Iterator[tuple[int, str]]:
@@ -106,7 +107,8 @@ def test_no_module_imports_itself_by_way_of_others():
         ("def f():\n    from tinygrad_mask import data", ["tinygrad_mask.data"]),
         ("if TYPE_CHECKING:\n    import tinygrad_mask.cli", []),
         (
-            "if typing.TYPE_CHECKING:\n    import tinygrad_mask.cli\nelse:\n    from .. import data",
+            "if typing.TYPE_CHECKING:\n    import tinygrad_mask.cli\n"
+            "else:\n    from .. import data",
             ["tinygrad_mask.data"],
         ),
         ("if not TYPE_CHECKING:\n    import tinygrad_mask.cli", ["tinygrad_mask.cli"]),

@@ -385,3 +385,9 @@ REFUSED = {
 def test_refuses_in_one_line(call, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         call()
+
+
+def test_a_parameter_given_twice_is_refused():
+    weight = Tensor([1.0], requires_grad=True)
+    with pytest.raises(ValueError, match=r"^SGD: expected each parameter once, got one twice$"):
+        optim.SGD([weight, weight], 0.1)

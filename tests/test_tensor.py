@@ -64,7 +64,8 @@ def test_operators_are_numpys():
     pairs = [
         (x + y, a + b), (1 + x, 1 + a), (x - y, a - b), (1 - x, 1 - a), (x * y, a * b),
         (2 * x, 2 * a), (x / y, a / b), (1 / x, 1 / a), (x**2, a**2), (2**x, 2**a),
-        (x @ y, a @ b), (-x, -a), (abs(x), abs(a)), (x[1], a[1]), (x.T, a.T),
+        (x @ y, a @ b), (x @ b, a @ b), (b @ x, b @ a),
+        (-x, -a), (abs(x), abs(a)), (x[1], a[1]), (x.T, a.T),
         (x == y, a == b), (x != y, a != b), (x < y, a < b), (x <= y, a <= b), (x > 0, a > 0),
         (x >= y, a >= b), (b + x, b + a), (x.argmax(axis=1), a.argmax(axis=1)),
         (x.reshape(4), a.reshape(4)), (x.reshape((1, 4)), a.reshape(1, 4)),

@@ -27,6 +27,8 @@ class Optimizer(ABC):
         self.parameters = list(parameters)
         if not self.parameters:
             raise ValueError(f"{type(self).__name__}: expected at least one parameter, got none")
+        if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            raise ValueError(f"{type(self).__name__}: expected each parameter once, got one twice")
         if not (lr >= 0 and weight_decay >= 0):  # NaN is refused too
             raise ValueError(
                 f"{type(self).__name__}: expected lr and weight_decay >= 0, "

@@ -291,8 +291,11 @@ class Tensor(Variable):
     def __rpow__(self, other: "Operand") -> "Tensor":
         return F.power(other, self)
 
-    def __matmul__(self, other: "Tensor") -> "Tensor":
+    def __matmul__(self, other: "Tensor | Array") -> "Tensor":
         return F.matmul(self, other)
+
+    def __rmatmul__(self, other: Array) -> "Tensor":
+        return F.matmul(other, self)
 
     def __neg__(self) -> "Tensor":
         return F.negative(self)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.autograd import Function, Node, Variable
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.shape import broadcast_to, reshape
 
@@ -33,12 +33,21 @@ class MatMul(Function):
         )
 
 
-def matmul(x: "Tensor", y: "Tensor") -> "Tensor":
+def matmul(x: "Tensor | Array", y: "Tensor | Array") -> "Tensor":
     """Return the matrix product: x (..., M, K), y (..., K, N), the result (..., M, N).
 
     Leading axes broadcast. A vector counts as one row on the left and one column on the right, and
     that axis is dropped from the result. Raises `ValueError` where the shapes do not fit.
     """
+    tensors = [operand for operand in (x, y) if isinstance(operand, Variable)]
+    if not tensors:
+        raise TypeError("matmul: expected at least one Tensor among its inputs")
+    return _matmul(
+        *(v if isinstance(v, Variable) else tensors[0].wrap(np.array(v)) for v in (x, y))
+    )
+
+
+def _matmul(x: "Tensor", y: "Tensor") -> "Tensor":
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError(f"matmul: expected at least one dimension, got {x.shape} and {y.shape}")
     inner = y.shape[-2] if y.ndim > 1 else y.shape[0]
