@@ -148,7 +148,9 @@ def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "array", [np.array(["text"]), np.array([object()])], ids=["text", "object"]
+    "array",
+    [np.array(["text"]), np.array([object()]), np.zeros(2, np.longdouble)],
+    ids=["text", "object", "longdouble"],
 )
 def test_what_cannot_be_saved_is_refused_and_leaves_no_file(tmp_path, array):
     with pytest.raises((TypeError, ValueError), match=r"^[^\n]*weight[^\n]*$"):

@@ -24,7 +24,7 @@ def save(
     `overwrite`, and `TypeError` for an array that holds no numbers.
     """
     for name, array in arrays.items():
-        if np.asarray(array).dtype.kind not in "biuf":
+        if np.asarray(array).dtype.kind not in "biuf" or np.asarray(array).dtype.itemsize > 8:
             raise TypeError(f"{path}: expected numbers in {name}, got {np.asarray(array).dtype}")
     # safetensors writes the memory as it lies, which for a view is not the array.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}

@@ -83,6 +83,12 @@ def test_a_shared_weight_is_one_parameter():
     assert module.parameter_count() == 4
 
 
+def test_a_shared_buffer_is_named_once():
+    norm = nn.BatchNorm(2)
+    names = [name for name, _ in nn.Sequential(norm, nn.ReLU(), norm).named_buffers()]
+    assert names == ["0.running_mean", "0.running_var"]
+
+
 def test_a_shared_weight_is_stepped_once():
     module = Tied()
     before = module.there.weight.numpy().copy()

@@ -66,15 +66,11 @@ class Module:
 
         One that several modules share is yielded once, under its first name.
         """
-        seen: set[int] = set()
-        for name, value in self._walk(lambda module, name, value: isinstance(value, Parameter)):
-            if id(value) not in seen:
-                seen.add(id(value))
-                yield name, value
+        yield from _once(self._walk(lambda module, name, value: isinstance(value, Parameter)))
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and tensor of each buffer, those of modules below included."""
-        yield from self._walk(lambda module, name, value: name in module._buffer_names)
+        """Yield name and tensor of each buffer, as `named_parameters` does."""
+        yield from _once(self._walk(lambda module, name, value: name in module._buffer_names))
 
     def _walk(self, wanted: Callable[["Module", str, Any], bool]) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():
@@ -174,6 +170,15 @@ class Module:
         yield indent + text, shapes, sum(v.size for v in own.values())
         for name, child in self.children():
             yield from child._rows(indent + "  ", f"({name}) {child.describe()}")
+
+
+def _once(tensors: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Leave out the tensors that came before under another name."""
+    seen: set[int] = set()
+    for name, tensor in tensors:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
 
 
 class Sequential(Module):
