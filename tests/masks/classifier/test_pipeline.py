@@ -79,6 +79,7 @@ class TestTrain:
             assert np.asarray(Image.open(run / name).convert("L")).std() > 1
         report = (run / "report.md").read_text()
         assert f"{metrics['macro_f1']:.3f}" in report
+        assert "| recipe.epochs | 2 |" in report
         split = json.loads((run / "split.json").read_text())
         sides = [set(split[side]["synthetic"]) for side in ("train", "validation")]
         assert not sides[0] & sides[1]

@@ -141,11 +141,22 @@ class RunFolder:
             self.path / "report.md",
             metrics=metrics,
             history=history,
-            config=self.read_config(),
+            config=_flat(self.read_config()),
             data_summary=data_summary,
             pictures=["curves.png", "confusion.png", "mistakes.png"],
             by_size=by_size,
         )
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without nesting or empty ones: `recipe.lr`."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": v for inner, v in value.items()}
+        elif value is not None:
+            flat[name] = value
+    return flat
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
