@@ -297,7 +297,7 @@ class TestFunctions:
 
     def test_python_and_numpy_numbers_adopt_the_dtype(self):
         x = Tensor(np.ones(2, np.float32))
-        for number in (2, 2.0, True, np.float64(2)):
+        for number in (2, 2.0, True, np.float64(2), np.int64(2), np.float32(2), np.bool_(True)):
             assert (x * number).dtype == np.float32
             assert (number / x).dtype == np.float32
 

@@ -221,10 +221,10 @@ class Function:
     def apply(cls, *inputs: Any, **options: Any) -> Any:
         """Apply to variables and return a variable, recorded if any input requires a gradient.
 
-        Inputs are variables of one device and one dtype, Python scalars (which adopt that dtype),
-        arrays of that dtype, or None for an absent one. Options are everything that has no
-        gradient: axes, windows, integer targets, masks. Raises `TypeError` for mixed dtypes,
-        `ValueError` for mixed devices.
+        Inputs are variables of one device and one dtype, scalars (which adopt that dtype), arrays
+        of that dtype, or None for an absent one. Options are everything that has no gradient: axes,
+        windows, integer targets, masks. Raises `TypeError` for mixed dtypes, `ValueError` for mixed
+        devices.
         """
         variables = [v for v in inputs if isinstance(v, Variable)]
         if not variables:
@@ -278,11 +278,11 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
         array: Any = value.data
     elif value is None:
         return None
-    elif isinstance(value, (bool, int, float)):
-        if isinstance(value, float):
-            if dtype.kind != "f":
-                raise TypeError(f"{function.name}: a float does not fit a tensor of dtype {dtype}")
-            value = float(value)  # np.float64 is a float, but would not adopt the tensor's dtype
+    elif isinstance(value, (bool, int, float, np.generic)):
+        if isinstance(value, np.generic):
+            value = value.item()  # a number of NumPy's would not adopt the tensor's dtype
+        if isinstance(value, float) and dtype.kind != "f":
+            raise TypeError(f"{function.name}: a float does not fit a tensor of dtype {dtype}")
         return value
     else:
         # A copy: what the caller writes into the array later goes unnoticed.
