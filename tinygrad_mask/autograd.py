@@ -285,11 +285,18 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
             raise TypeError(f"{function.name}: a float does not fit a tensor of dtype {dtype}")
         return value
     else:
-        # A copy: what the caller writes into the array later goes unnoticed.
-        array = backend.asarray(np.array(value))
+        array = array_of(value, backend)
     if array.dtype != dtype:
         raise TypeError(mixed_dtypes(function.name, dtype, array.dtype))
     return array
+
+
+def array_of(value: Any, backend: Backend) -> Array:
+    """The array of a variable, or a copy of anything else on the device.
+
+    A copy, because what the caller writes into an array of his own later would go unnoticed.
+    """
+    return value.data if isinstance(value, Variable) else backend.asarray(np.array(value))
 
 
 def mixed_dtypes(name: str, first: Any, second: Any) -> str:

@@ -243,9 +243,7 @@ class Tensor(Variable):
     def copy_(self, value: "Tensor | Array") -> "Tensor":
         """Overwrite the elements with those of a tensor or array of the same shape and dtype."""
         self._check_writable()
-        array = (
-            value.data if isinstance(value, Variable) else self.backend.asarray(np.asarray(value))
-        )
+        array = autograd.array_of(value, self.backend)
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(
                 f"copy_: expected shape {self.shape} and dtype {self.dtype}, "

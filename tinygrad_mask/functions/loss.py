@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable
+from tinygrad_mask.autograd import Function, Node, Variable, array_of
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def cross_entropy(
     1 - s on the target plus s / K everywhere (Szegedy et al. 2016, section 7), each class times its
     weight, as in PyTorch. Raises `ValueError` or `TypeError` where something does not fit.
     """
-    labels = (
-        target.data if isinstance(target, Variable) else logits.backend.asarray(np.asarray(target))
-    )
+    labels = array_of(target, logits.backend)
     if logits.ndim != 2 or 0 in logits.shape or labels.shape != logits.shape[:1]:
         raise ValueError(
             "cross_entropy: expected logits (N, K), none of them 0, and a target (N,), "
@@ -117,7 +115,7 @@ def cross_entropy(
             f"cross_entropy: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
         )
     if weight is not None:
-        weight = weight.data if isinstance(weight, Variable) else logits.backend.asarray(weight)
+        weight = array_of(weight, logits.backend)
         if weight.shape != (classes,) or weight.dtype != logits.dtype:
             raise ValueError(
                 f"cross_entropy: expected weights ({classes},) of dtype {logits.dtype}, "
@@ -132,9 +130,7 @@ def binary_cross_entropy_with_logits(logits: "Tensor", target: "Tensor | Array")
     `target` has the logits' shape and dtype, and values in [0, 1]. Raises `ValueError` or
     `TypeError` where it has not, or where there are no elements.
     """
-    wanted = (
-        target.data if isinstance(target, Variable) else logits.backend.asarray(np.array(target))
-    )
+    wanted = array_of(target, logits.backend)
     if wanted.shape != logits.shape or 0 in logits.shape:
         raise ValueError(
             "binary_cross_entropy_with_logits: expected logits and a target of one shape, not "

@@ -86,16 +86,45 @@ class RunConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingData:
-    """The faces of a run, which photographs are held back, and the summary of it all."""
+class _Data:
+    """The faces of some data sets, which of their photographs are copies, and what was left out."""
 
     faces: FaceSet
-    split: Split
-    summary: str
+    groups: NDArray[np.int64]
+    problems: Problems
+
+    @property
+    def summary(self) -> str:
+        return summarise(self.faces, self.groups, self.problems)
 
     def positions(self, photographs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of the faces in these photographs."""
         return np.flatnonzero(np.isin(self.faces.photograph, photographs))
+
+
+def _load(
+    paths: Sequence[str],
+    crops: CropSettings,
+    *,
+    min_face: float,
+    classes: Mapping[str, str] | None,
+    other_coverings: str | None,
+    seed: int,
+) -> _Data:
+    """Open data sets, cut their faces out and find the copies among their photographs."""
+    problems = Problems()
+    photographs = open_datasets(
+        paths, problems, classes=classes, other_coverings=other_coverings, seed=seed
+    )
+    faces = cut_faces(
+        photographs,
+        crops,
+        problems,
+        min_face=min_face,
+        workers=WORKERS,
+        progress=sys.stderr.isatty(),
+    )
+    return _Data(faces, duplicate_groups(faces.hashes), problems)
 
 
 # --- training ---------------------------------------------------------------------------------
@@ -110,15 +139,13 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     _check_device(config.device)
     check_share(config.validation)
     RunFolder.check_free(out)  # before the work, not after it
-    problems = Problems()
-    faces = _cut(config, problems)
-    groups = duplicate_groups(faces.hashes)
-    split = split_photographs(faces.labels_by_photograph(), groups, config.validation, config.seed)
-    data = TrainingData(faces, split, summarise(faces, groups, problems))
+    data = _load_for(config)
+    labels = data.faces.labels_by_photograph()
+    split = split_photographs(labels, data.groups, config.validation, config.seed)
     folder = RunFolder.create(out)
-    folder.write_config(config.to_json(), problems)
-    save_split(folder.split, split, faces.photographs)
-    return _train(config, data, folder, resumed=False)
+    folder.write_config(config.to_json(), data.problems)
+    save_split(folder.split, split, data.faces.photographs)
+    return _train(config, data, split, folder, resumed=False)
 
 
 def resume(out: Path) -> RunFolder:
@@ -128,35 +155,27 @@ def resume(out: Path) -> RunFolder:
     if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
     _check_device(config.device)
-    problems = Problems()
-    faces = _cut(config, problems)
-    groups = duplicate_groups(faces.hashes)
-    split = load_split(folder.split, faces.photographs)
-    data = TrainingData(faces, split, summarise(faces, groups, problems))
-    return _train(config, data, folder, resumed=True)
+    data = _load_for(config)
+    split = load_split(folder.split, data.faces.photographs)
+    return _train(config, data, split, folder, resumed=True)
 
 
-def _cut(config: RunConfig, problems: Problems) -> FaceSet:
-    photographs = open_datasets(
+def _load_for(config: RunConfig) -> _Data:
+    return _load(
         config.data,
-        problems,
+        config.crops,
+        min_face=config.min_face,
         classes=config.classes,
         other_coverings=config.other_coverings,
         seed=config.seed,
     )
-    return cut_faces(
-        photographs,
-        config.crops,
-        problems,
-        min_face=config.min_face,
-        workers=WORKERS,
-        progress=sys.stderr.isatty(),
-    )
 
 
-def _train(config: RunConfig, data: TrainingData, folder: RunFolder, *, resumed: bool) -> RunFolder:
-    train_faces = data.positions(data.split.train)
-    validation_faces = data.positions(data.split.validation)
+def _train(
+    config: RunConfig, data: _Data, split: Split, folder: RunFolder, *, resumed: bool
+) -> RunFolder:
+    train_faces = data.positions(split.train)
+    validation_faces = data.positions(split.validation)
     print(data.summary)
     print(f"\ntrained on {len(train_faces):,} faces, judged on {len(validation_faces):,}\n")
     trainer = _make_trainer(config, data.faces, train_faces, validation_faces)
@@ -292,19 +311,15 @@ def evaluate(
     _check_device(device)
     classifier = Classifier.load(model)
     classifier.model.to(device)
-    problems = Problems()
-    photographs = open_datasets(
-        data, problems, classes=classes, other_coverings=other_coverings, seed=seed
-    )
-    faces = cut_faces(
-        photographs,
+    loaded = _load(
+        data,
         classifier.crops,
-        problems,
         min_face=0,
-        workers=WORKERS,
-        progress=sys.stderr.isatty(),
+        classes=classes,
+        other_coverings=other_coverings,
+        seed=seed,
     )
-    groups = duplicate_groups(faces.hashes)
-    print(summarise(faces, groups, problems), end="\n\n", file=sys.stderr)
+    print(loaded.summary, end="\n\n", file=sys.stderr)
+    faces = loaded.faces
     probabilities = classifier.probabilities(Rows(faces.crops, np.arange(len(faces))), device)
     return compute_metrics(faces.labels, probabilities)
