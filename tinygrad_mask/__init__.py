@@ -2,8 +2,19 @@
 
 from tinygrad_mask import functions, nn, optim
 from tinygrad_mask.autograd import Function, is_grad_enabled, no_grad
+from tinygrad_mask.backends import get_num_threads, set_num_threads
 from tinygrad_mask.tensor import Tensor
 
 __version__ = "0.1.0"
 
-__all__ = ["Function", "Tensor", "functions", "is_grad_enabled", "nn", "no_grad", "optim"]
+__all__ = [
+    "Function",
+    "Tensor",
+    "functions",
+    "get_num_threads",
+    "is_grad_enabled",
+    "nn",
+    "no_grad",
+    "optim",
+    "set_num_threads",
+]

@@ -50,12 +50,6 @@ def is_grad_enabled() -> bool:
     return _recording.enabled
 
 
-def _quiet() -> np.errstate:
-    # log(0) is -inf and 0/0 is NaN, as IEEE 754 says; a warning for each, from deep within a
-    # training step, would only repeat what the loss shows.
-    return np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
-
-
 # --- variables --------------------------------------------------------------------------------
 
 
@@ -248,7 +242,7 @@ class Function:
             record = True in ctx.needs_input_grad
         else:
             ctx.needs_input_grad = (False,) * len(inputs)
-        with _quiet():
+        with backend.computing():
             array = backend.xp.asarray(cls.forward(ctx, *arrays, **options))
         result = first.wrap(array)
         owner = _owner(array)
@@ -347,7 +341,7 @@ def backward(root: Variable, gradient: Array, *, retain_graph: bool = False) -> 
     if root.node is None:
         collected[root] = gradient.copy()
     else:
-        with _quiet():
+        with root.backend.computing():
             _walk(root.node, gradient, retain_graph, collected)
     for leaf, total in collected.items():
         leaf.grad = leaf.wrap(total if leaf.grad is None else leaf.grad.data + total)

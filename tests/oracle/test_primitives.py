@@ -73,11 +73,20 @@ def pad_image(x, padding, size, stride, dilation, value):
     return TF.pad(x, (left, right, top, bottom), value=value)
 
 
-def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+def activate(x, activation):
+    return x if activation == "none" else getattr(torch, activation)(x)
+
+
+def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, activation):
     stride, dilation = pair(stride), pair(dilation)
     x = pad_image(x.permute(0, 3, 1, 2), padding, weight.shape[:2], stride, dilation, 0)
     y = TF.conv2d(x, weight.permute(3, 2, 0, 1).contiguous(), bias, stride, 0, dilation, groups)
-    return y.permute(0, 2, 3, 1)
+    return activate(y.permute(0, 2, 3, 1), activation)
+
+
+def linear(x, weight, bias=None, *, activation):
+    y = x @ weight
+    return activate(y if bias is None else y + bias, activation)
 
 
 def padded_for_pooling(x, kernel_size, stride, padding, value):
@@ -128,6 +137,7 @@ ORACLES = {
     "exp": torch.exp,
     "getitem": getitem,
     "leaky_relu": TF.leaky_relu,
+    "linear": linear,
     "log": torch.log,
     "log_softmax": lambda x, axis: torch.log_softmax(x, dim=axis),
     "logsumexp": reduction(torch.logsumexp),

@@ -1,11 +1,19 @@
 """The devices: `get_backend("cpu")` and what it offers."""
 
-from tinygrad_mask.backends.interface import Array, Backend, Window
-from tinygrad_mask.backends.reference import ReferenceBackend
+from tinygrad_mask.backends.cpu import choose_backend, get_num_threads, set_num_threads
+from tinygrad_mask.backends.interface import Array, Backend, FusedActivation, Window
 
-__all__ = ["Array", "Backend", "Window", "get_backend"]
+__all__ = [
+    "Array",
+    "Backend",
+    "FusedActivation",
+    "Window",
+    "get_backend",
+    "get_num_threads",
+    "set_num_threads",
+]
 
-_CPU = ReferenceBackend()
+_CPU = choose_backend()
 
 
 def get_backend(device: "str | Backend") -> Backend:

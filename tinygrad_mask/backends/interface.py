@@ -8,12 +8,17 @@ width, C channels of the input, O of the output, P and Q height and width of the
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """An array of the backend's own array module (NumPy or CuPy)."""
+
+
+FusedActivation: TypeAlias = Literal["none", "relu", "sigmoid", "tanh"]
+"""An activation that a convolution or a linear map can end with."""
 
 
 class Window(NamedTuple):
@@ -46,6 +51,12 @@ class Backend(ABC):
     xp: Any
     """The array module: `numpy` or one with its interface."""
 
+    # --- computing --------------------------------------------------------------------------
+
+    @abstractmethod
+    def computing(self) -> AbstractContextManager[None]:
+        """A context to compute in: where the memory of new arrays comes from, what NaN raises."""
+
     # --- moving data ------------------------------------------------------------------------
 
     @abstractmethod
@@ -62,13 +73,44 @@ class Backend(ABC):
     ) -> Array:
         """Draw an array of zeros and ones that is 1 with probability `p`, on this device."""
 
+    # --- linear maps ------------------------------------------------------------------------
+
+    @abstractmethod
+    def linear(
+        self, x: Array, weight: Array, bias: Array | None, activation: FusedActivation
+    ) -> Array:
+        """The activation of `x @ weight + bias`; x (M, K), weight (K, N), bias (N,); (M, N)."""
+
+    @abstractmethod
+    def linear_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array,
+        activation: FusedActivation,
+        y: Array | None,
+        needed: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """From `grad_output` (M, N) the gradients of x, weight and bias, those that are needed."""
+
     # --- convolution and pooling ------------------------------------------------------------
+
+    # An activation here is one whose derivative is known from its output (`FusedActivation`). The
+    # gradients get that output as `y`, (N, P, Q, O); without an activation it is None.
 
     @abstractmethod
     def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        window: Window,
+        groups: int,
+        activation: FusedActivation = "none",
     ) -> Array:
-        """Cross-correlate `x` (N, H, W, C) with `weight` (KH, KW, C / groups, O); (N, P, Q, O)."""
+        """Cross-correlate `x` (N, H, W, C) with `weight` (KH, KW, C / groups, O), add `bias` (O,)
+        and apply the activation; (N, P, Q, O).
+        """
 
     @abstractmethod
     def conv2d_grad_input(
@@ -78,6 +120,8 @@ class Backend(ABC):
         input_shape: tuple[int, ...],
         window: Window,
         groups: int,
+        activation: FusedActivation = "none",
+        y: Array | None = None,
     ) -> Array:
         """From `grad_output` (N, P, Q, O) the gradient of the input, (N, H, W, C)."""
 
@@ -89,8 +133,12 @@ class Backend(ABC):
         weight_shape: tuple[int, ...],
         window: Window,
         groups: int,
-    ) -> Array:
-        """From `grad_output` (N, P, Q, O) the gradient of the weight, (KH, KW, C / groups, O)."""
+        activation: FusedActivation = "none",
+        y: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """From `grad_output` (N, P, Q, O) the gradients of the weight, (KH, KW, C / groups, O),
+        and of the bias, (O,).
+        """
 
     @abstractmethod
     def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:

@@ -6,11 +6,12 @@ part that the tap in row i and column j of the window meets.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.backends.interface import Array, Backend, Window
+from tinygrad_mask.backends.interface import Array, Backend, FusedActivation, Window
 
 
 class ReferenceBackend(Backend):
@@ -18,6 +19,13 @@ class ReferenceBackend(Backend):
 
     name = "cpu"
     xp = np
+
+    # --- computing --------------------------------------------------------------------------
+
+    def computing(self) -> AbstractContextManager[None]:
+        # log(0) is -inf and 0/0 is NaN, as IEEE 754 says; a warning for each, from deep within a
+        # training step, would only repeat what the loss shows.
+        return np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore")
 
     # --- moving data ------------------------------------------------------------------------
 
@@ -32,12 +40,55 @@ class ReferenceBackend(Backend):
     ) -> Array:
         return self.asarray((rng.random(shape, dtype=np.float32) < p).astype(dtype))
 
+    # --- linear maps ------------------------------------------------------------------------
+
+    def linear(
+        self, x: Array, weight: Array, bias: Array | None, activation: FusedActivation
+    ) -> Array:
+        y = x @ weight
+        if bias is not None:
+            y += bias
+        return self._activate(y, activation)
+
+    def linear_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array,
+        activation: FusedActivation,
+        y: Array | None,
+        needed: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        grad_output = self._before_activation(grad_output, activation, y)
+        return (
+            grad_output @ weight.T if needed[0] else None,
+            x.T @ grad_output if needed[1] else None,
+            grad_output.sum(axis=0) if needed[2] else None,
+        )
+
+    def _activate(self, x: Array, activation: FusedActivation) -> Array:
+        return x if activation == "none" else getattr(self, activation)(x)
+
+    def _before_activation(
+        self, grad_output: Array, activation: FusedActivation, y: Array | None
+    ) -> Array:
+        """The gradient of what the activation was applied to."""
+        if activation == "none":
+            return grad_output
+        return getattr(self, f"{activation}_grad")(grad_output, y)
+
     # --- convolution ------------------------------------------------------------------------
 
     # One row a window, one column a tap and channel: a convolution is a matrix product with that.
 
     def conv2d(
-        self, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        window: Window,
+        groups: int,
+        activation: FusedActivation = "none",
     ) -> Array:
         n, h, w, _ = x.shape
         p, q = window.output_size(h, w)
@@ -52,7 +103,7 @@ class ReferenceBackend(Backend):
         y = self.xp.concatenate(outputs, axis=-1) if groups > 1 else outputs[0]
         if bias is not None:
             y += bias
-        return y.reshape(n, p, q, weight.shape[-1])
+        return self._activate(y.reshape(n, p, q, weight.shape[-1]), activation)
 
     def conv2d_grad_input(
         self,
@@ -61,7 +112,10 @@ class ReferenceBackend(Backend):
         input_shape: tuple[int, ...],
         window: Window,
         groups: int,
+        activation: FusedActivation = "none",
+        y: Array | None = None,
     ) -> Array:
+        grad_output = self._before_activation(grad_output, activation, y)
         # What each tap sends back goes to the pixels that it met.
         padded = self.xp.zeros(_padded_shape(input_shape, window), dtype=grad_output.dtype)
         for grad, kernel, grad_input in zip(
@@ -83,7 +137,10 @@ class ReferenceBackend(Backend):
         weight_shape: tuple[int, ...],
         window: Window,
         groups: int,
-    ) -> Array:
+        activation: FusedActivation = "none",
+        y: Array | None = None,
+    ) -> tuple[Array, Array]:
+        grad_output = self._before_activation(grad_output, activation, y)
         gradients = [
             rows.T @ grad.reshape(rows.shape[0], grad.shape[-1])
             for rows, grad in zip(
@@ -92,7 +149,8 @@ class ReferenceBackend(Backend):
                 strict=True,
             )
         ]
-        return self.xp.concatenate(gradients, axis=-1).reshape(weight_shape)
+        grad_weight = self.xp.concatenate(gradients, axis=-1).reshape(weight_shape)
+        return grad_weight, grad_output.sum(axis=(0, 1, 2))
 
     def _rows(self, x: Array, window: Window, groups: int) -> list[Array]:
         """The pixels under each window, copied, a group each: (N * P * Q, KH * KW * C / groups)."""

@@ -33,6 +33,7 @@ from tinygrad_mask.functions.elementwise import (
     subtract,
     where,
 )
+from tinygrad_mask.functions.linear import linear
 from tinygrad_mask.functions.loss import (
     binary_cross_entropy_with_logits,
     cross_entropy,
@@ -70,6 +71,7 @@ __all__ = [
     "getitem",
     "global_avg_pool2d",
     "leaky_relu",
+    "linear",
     "log",
     "log_softmax",
     "logsumexp",

@@ -1,11 +1,11 @@
 """Activations: elementwise kernels of the backend, and softmax over an axis."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from tinygrad_mask.autograd import Function, Node
-from tinygrad_mask.backends import Array
+from tinygrad_mask.backends import Array, FusedActivation
 from tinygrad_mask.functions.reduction import single_axis
 
 if TYPE_CHECKING:
@@ -136,6 +136,13 @@ class LogSoftmax(Function):
         (y,) = ctx.saved_arrays
         total = grad_output.sum(axis=ctx.axis, keepdims=True)
         return grad_output - ctx.xp.exp(y) * total
+
+
+def check_activation(name: str, activation: str) -> None:
+    """Raise `ValueError` unless this is an activation that another function can end with."""
+    if activation not in get_args(FusedActivation):
+        known = ", ".join(get_args(FusedActivation))
+        raise ValueError(f"{name}: expected an activation of {known}, got {activation!r}")
 
 
 def sigmoid(x: "Tensor") -> "Tensor":

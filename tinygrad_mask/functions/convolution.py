@@ -4,7 +4,8 @@ from operator import index
 from typing import TYPE_CHECKING, TypeAlias
 
 from tinygrad_mask.autograd import Function, Node
-from tinygrad_mask.backends import Array, Window
+from tinygrad_mask.backends import Array, FusedActivation, Window
+from tinygrad_mask.functions.activation import check_activation
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -65,34 +66,44 @@ def make_window(
 
 
 class Conv2d(Function):
-    """Each output pixel is the sum over a window of input pixels times the weight."""
+    """Each output pixel is the sum over a window of input pixels times the weight, plus the bias;
+    then an activation, of which the gradient needs no more than the output.
+    """
 
     name = "conv2d"
 
     @staticmethod
     def forward(
-        ctx: Node, x: Array, weight: Array, bias: Array | None, window: Window, groups: int
+        ctx: Node,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        window: Window,
+        groups: int,
+        activation: FusedActivation,
     ) -> Array:
-        need_x, need_weight, _ = ctx.needs_input_grad
-        ctx.window, ctx.groups = window, groups
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        y = ctx.backend.conv2d(x, weight, bias, window, groups, activation)
+        ctx.window, ctx.groups, ctx.activation = window, groups, activation
         ctx.input_shape, ctx.weight_shape = x.shape, weight.shape
-        ctx.save_for_backward(x if need_weight else None, weight if need_x else None)
-        return ctx.backend.conv2d(x, weight, bias, window, groups)
+        ctx.save_for_backward(
+            x if need_weight or need_bias else None,
+            weight if need_x else None,
+            y if activation != "none" else None,
+        )
+        return y
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array | None, Array | None, Array | None]:
-        x, weight = ctx.saved_arrays
+        x, weight, y = ctx.saved_arrays
         grad_input = grad_weight = grad_bias = None
+        rest = ctx.window, ctx.groups, ctx.activation, y
         if weight is not None:
-            grad_input = ctx.backend.conv2d_grad_input(
-                grad_output, weight, ctx.input_shape, ctx.window, ctx.groups
-            )
+            grad_input = ctx.backend.conv2d_grad_input(grad_output, weight, ctx.input_shape, *rest)
         if x is not None:
-            grad_weight = ctx.backend.conv2d_grad_weight(
-                grad_output, x, ctx.weight_shape, ctx.window, ctx.groups
+            grad_weight, grad_bias = ctx.backend.conv2d_grad_weight(
+                grad_output, x, ctx.weight_shape, *rest
             )
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad_output.sum(axis=(0, 1, 2))
         return grad_input, grad_weight, grad_bias
 
 
@@ -105,13 +116,15 @@ def conv2d(
     padding: Padding = 0,
     dilation: Pair = 1,
     groups: int = 1,
+    activation: FusedActivation = "none",
 ) -> "Tensor":
     """Slide a window over an image and return its products with the weight, summed.
 
     `x` is (N, H, W, C), `weight` (KH, KW, C / groups, O), `bias` (O,); the result is (N, P, Q, O)
     with P = floor((H + padding - dilation * (KH - 1) - 1) / stride) + 1, and Q likewise. With
     groups, the channels are divided into that many parts, each seen by its own part of the outputs
-    (`groups == C` is a depthwise convolution). Padding as in `make_window`.
+    (`groups == C` is a depthwise convolution). Padding as in `make_window`. An `activation`
+    ('relu', 'sigmoid' or 'tanh') is applied in the same pass: what is before it needs no memory.
 
     Formula: Dumoulin and Visin, 'A guide to convolution arithmetic for deep learning', 2016.
     Raises `ValueError` where the shapes do not fit.
@@ -137,7 +150,8 @@ def conv2d(
     if bias is not None and bias.shape != (outputs,):
         raise ValueError(f"conv2d: expected a bias of shape ({outputs},), got {bias.shape}")
     window = make_window("conv2d", x.shape[1:3], (kh, kw), stride, padding, dilation)
-    return Conv2d.apply(x, weight, bias, window=window, groups=groups)
+    check_activation("conv2d", activation)
+    return Conv2d.apply(x, weight, bias, window=window, groups=groups, activation=activation)
 
 
 def _by(tensor: "Tensor") -> str:

@@ -64,7 +64,9 @@ def batch_norm(
     if channels is None or any(t.shape != channels for t in given):
         said = ", ".join(str(t.shape) for t in given)
         raise ValueError(f"batch_norm: expected (C,) beside an input (..., C) {x.shape}: {said}")
-    for tensor in given:  # before anything is written
+    if x.dtype.kind != "f":  # before anything is computed or written
+        raise TypeError(f"batch_norm: expected a floating dtype, got {x.dtype}")
+    for tensor in given:
         if tensor.dtype != x.dtype:
             raise TypeError(mixed_dtypes("batch_norm", x.dtype, tensor.dtype))
     mean: Tensor | Array

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 import tinygrad_mask.functions as F
+from tinygrad_mask.backends import FusedActivation
 from tinygrad_mask.functions.convolution import Padding, Pair, as_pair
 from tinygrad_mask.nn.init import Initialiser, he_normal
 from tinygrad_mask.nn.module import Module, Parameter
@@ -13,6 +14,8 @@ from tinygrad_mask.tensor import Tensor
 
 class Linear(Module):
     """`x @ weight + bias`: x (..., inputs), the result (..., outputs)."""
+
+    takes_activation = True
 
     def __init__(
         self,
@@ -27,14 +30,13 @@ class Linear(Module):
         self.weight = Parameter(init((inputs, outputs), rng))
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (..., inputs) to (..., outputs)."""
+    def forward(self, x: Tensor, activation: FusedActivation = "none") -> Tensor:
+        """Map x (..., inputs) to (..., outputs), and apply an activation."""
         if x.ndim == 0 or x.shape[-1] != self.weight.shape[0]:
             raise ValueError(
                 f"Linear: expected an input (..., {self.weight.shape[0]}), got shape {x.shape}"
             )
-        y = x @ self.weight
-        return y if self.bias is None else y + self.bias
+        return F.linear(x, self.weight, self.bias, activation=activation)
 
     def describe(self) -> str:
         """Return inputs and outputs."""
@@ -44,6 +46,8 @@ class Linear(Module):
 
 class Conv2d(Module):
     """Convolution of an image (N, H, W, inputs) to (N, P, Q, outputs); see `functions.conv2d`."""
+
+    takes_activation = True
 
     def __init__(
         self,
@@ -70,8 +74,8 @@ class Conv2d(Module):
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (N, H, W, inputs) to (N, P, Q, outputs)."""
+    def forward(self, x: Tensor, activation: FusedActivation = "none") -> Tensor:
+        """Map x (N, H, W, inputs) to (N, P, Q, outputs), and apply an activation."""
         return F.conv2d(
             x,
             self.weight,
@@ -80,6 +84,7 @@ class Conv2d(Module):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            activation=activation,
         )
 
     def describe(self) -> str:
@@ -160,6 +165,8 @@ class Flatten(Module):
 class Sigmoid(Module):
     """See `functions.sigmoid`."""
 
+    fused_name = "sigmoid"
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the sigmoid to each element."""
         return F.sigmoid(x)
@@ -168,6 +175,8 @@ class Sigmoid(Module):
 class Tanh(Module):
     """See `functions.tanh`."""
 
+    fused_name = "tanh"
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the hyperbolic tangent to each element."""
         return F.tanh(x)
@@ -175,6 +184,8 @@ class Tanh(Module):
 
 class ReLU(Module):
     """See `functions.relu`."""
+
+    fused_name = "relu"
 
     def forward(self, x: Tensor) -> Tensor:
         """Replace each negative element by 0."""

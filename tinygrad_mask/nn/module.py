@@ -1,12 +1,12 @@
 """`Module`: a function with parameters, made of other modules."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
 from tinygrad_mask.autograd import no_grad
-from tinygrad_mask.backends import Array, Backend, get_backend
+from tinygrad_mask.backends import Array, Backend, FusedActivation, get_backend
 from tinygrad_mask.tensor import Tensor
 
 M = TypeVar("M", bound="Module")
@@ -29,6 +29,12 @@ class Module:
     """
 
     training: bool
+
+    takes_activation: ClassVar[bool] = False
+    """Whether `forward(x, activation)` ends with an activation; see `Sequential`."""
+
+    fused_name: ClassVar[FusedActivation | None] = None
+    """The name under which another module can apply this one, an activation, as its own end."""
 
     def __init__(self) -> None:
         self.training = True
@@ -199,7 +205,26 @@ class Sequential(Module):
         return list(self)[index]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Hand x from each layer to the next."""
-        for layer in self:
-            x = layer(x)
+        """Hand x from each layer to the next.
+
+        A layer that can end with an activation is handed the one that follows it, so that both are
+        a single pass over the memory; the result is the same.
+        """
+        layers = list(self)
+        position = 0
+        while position < len(layers):
+            layer = layers[position]
+            following = layers[position + 1] if position + 1 < len(layers) else None
+            activation = _own(following, "fused_name")
+            if activation and _own(layer, "takes_activation"):
+                x = cast(Any, layer).forward(x, activation)
+                position += 2
+            else:
+                x = layer(x)
+                position += 1
         return x
+
+
+def _own(module: Module | None, name: str) -> Any:
+    """An attribute that the module's own class defines: one that redefines `forward` has none."""
+    return vars(type(module)).get(name)

@@ -8,13 +8,13 @@ that are compared with each other are all distinct, and at least 0.05 apart.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
-from tinygrad_mask.backends import Array
+from tinygrad_mask.backends import Array, FusedActivation
 from tinygrad_mask.tensor import Tensor
 
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
@@ -299,6 +299,15 @@ def _matmul(draw: Draw, name: str) -> Case:
     return Case(name, (_normal(draw, x), _normal(draw, y)))
 
 
+@_strategy("linear")
+def _linear(draw: Draw, name: str) -> Case:
+    k, n = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+    x = (*draw(shapes(max_dims=3)), k)
+    bias = (_normal(draw, (n,)),) if draw(st.booleans()) else ()
+    activation = draw(st.sampled_from(get_args(FusedActivation)))
+    return Case(name, (_normal(draw, x), _normal(draw, (k, n)), *bias), {"activation": activation})
+
+
 # --- images -----------------------------------------------------------------------------------
 
 
@@ -328,6 +337,7 @@ def _conv2d(draw: Draw, name: str) -> Case:
     groups = draw(st.integers(1, 3))
     n, channels, outputs = draw(st.integers(0, 2)), draw(st.integers(0, 3)), draw(st.integers(0, 2))
     options: dict[str, Any] = {"padding": padding, "groups": groups}
+    options["activation"] = draw(st.sampled_from(get_args(FusedActivation)))
     options["stride"] = stride if draw(st.booleans()) else stride[0]
     options["dilation"] = dilation if dilation[0] != dilation[1] else dilation[0]
     x = _normal(draw, (n, h, w, groups * channels))

@@ -1,0 +1,58 @@
+// What convolution and its input gradient have in common: a window slides over an image.
+//
+// The input gradient of a convolution is a convolution of the output's gradient with the window
+// turned round. With a stride s every s-th row (and column) of pixels meets its own part of the
+// window's taps, so that it is s x s convolutions of stride 1, each writing every s-th pixel.
+#pragma once
+
+#include "activation.h"
+
+// How the window lies along one axis: result r, tap i meets pixel r * stride + i * step + origin,
+// and the result goes to place out_start + r * out_step.
+struct Axis {
+    long results, taps, stride, step, origin;
+    long out_start = 0, out_step = 1;
+};
+
+template <class T>
+struct Correlation {
+    // The image: (n, h, w, pitch), of which `channels` from `in` on are seen. Unless `gate` is
+    // `none`, each pixel is first multiplied by the derivative of that activation, known from
+    // `gate_output`, which has the image's layout.
+    const T* in;
+    long n, h, w, channels, pitch;
+    Activation gate = Activation::none;
+    const T* gate_output = nullptr;
+
+    Axis rows, columns;
+
+    // The weight of tap (i, j) from channel c to output o; the steps may be negative.
+    const T* weight;
+    long weight_row, weight_column, weight_channel, weight_output;
+
+    // The result: (n, out_h, out_w, out_pitch), of which `outputs` from `out` on are written.
+    T* out;
+    long out_h, out_w, outputs, out_pitch;
+    const T* bias = nullptr;  // (outputs)
+    Activation activation = Activation::none;
+
+    T weight_at(long i, long j, long c, long o) const {
+        return weight[i * weight_row + j * weight_column + c * weight_channel + o * weight_output];
+    }
+    T* out_at(long image, long r, long s) const {
+        return out + ((image * out_h + rows.out_start + r * rows.out_step) * out_w +
+                      columns.out_start + s * columns.out_step) * out_pitch;
+    }
+};
+
+template <class T>
+void correlate(const Correlation<T>&);
+
+// The ways to do it. Winograd's algorithm is for 3 x 3 windows of stride 1, see winograd.cpp;
+// depthwise means that channel c alone makes output c, and ignores `weight_channel`.
+template <class T>
+void correlate_direct(const Correlation<T>&);
+template <class T>
+void correlate_depthwise(const Correlation<T>&);
+bool winograd_pays(const Correlation<float>&);
+void correlate_winograd(const Correlation<float>&);

@@ -1,0 +1,88 @@
+// Direct convolution: every product that the definition names, tile by tile in registers.
+
+#include "band.h"
+#include "correlate.h"
+#include "tile.h"
+
+namespace {
+
+// Weights in the order in which the tiles meet them: panels of outputs; in each, tap by tap and
+// channel by channel, the weights of its outputs side by side, zeros where there are no more.
+template <class T>
+void pack_weight(const Correlation<T>& p, T* packed) {
+    const long depth = p.rows.taps * p.columns.taps * p.channels;
+    const long panels = (p.outputs + panel_width<T> - 1) / panel_width<T>;
+    for_each_range(panels, 1 + (1 << 14) / std::max<long>(depth, 1), [&](long begin, long end) {
+        for (long panel = begin; panel < end; panel++) {
+            const long column = panel * panel_width<T>;
+            const long width = panel_columns<T>(column, p.outputs);
+            const long filled = std::min(width, p.outputs - column);
+            T* to = packed + column * depth;
+            for (long i = 0; i < p.rows.taps; i++)
+                for (long j = 0; j < p.columns.taps; j++)
+                    for (long c = 0; c < p.channels; c++, to += width) {
+                        const T* from = &p.weight[i * p.weight_row + j * p.weight_column +
+                                                  c * p.weight_channel + column * p.weight_output];
+                        for (long o = 0; o < filled; o++) to[o] = from[o * p.weight_output];
+                        std::fill(to + filled, to + width, T(0));
+                    }
+        }
+    });
+}
+
+template <class T>
+void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, long first,
+                    long results, const T* packed, const T* bias) {
+    const Runs all = {p.rows.taps, p.rows.step * band.row_step, p.columns.taps,
+                      p.columns.step * band.pixel_step, p.channels};
+    // A panel of weights shall stay in the cache while the band goes past it; if it is too long,
+    // some rows of taps at a time.
+    const long row_depth = all.taps * all.length;
+    constexpr long cache = 128 << 10;
+    const long rows_at_once = std::clamp<long>(
+        cache / std::max<long>(row_depth * panel_width<T> * long(sizeof(T)), 1), 1, all.rows);
+    const long a_step = p.columns.stride * band.pixel_step;
+    const long c_step = p.columns.out_step * p.out_pitch;
+    for (long column = 0; column < p.outputs; column += panel_width<T>) {
+        const long width = panel_columns<T>(column, p.outputs);
+        for (long row = 0; row < all.rows; row += rows_at_once) {
+            Runs some = all;
+            some.rows = std::min(rows_at_once, all.rows - row);
+            const Runs runs = some.merged();
+            const T* b = packed + column * all.depth() + row * row_depth * width;
+            for (long r = 0; r < results; r++) {
+                const T* a = band.data + r * p.rows.stride * band.row_step + row * all.row_step;
+                T* c = p.out_at(image, first + r, 0) + column;
+                const T* start = bias ? bias + column : nullptr;
+                if (width == panel_width<T>)
+                    multiply_panel<T, 2>(p.columns.results, a, a_step, runs, b, start, row > 0, c,
+                                         c_step, p.outputs - column);
+                else
+                    multiply_panel<T, 1>(p.columns.results, a, a_step, runs, b, start, row > 0, c,
+                                         c_step, p.outputs - column);
+            }
+        }
+    }
+    for (long r = 0; r < results; r++) activate_row(p, image, first + r);
+}
+
+}  // namespace
+
+template <class T>
+void correlate_direct(const Correlation<T>& p) {
+    Scratch<T> packed(packed_size<T>(p.rows.taps * p.columns.taps * p.channels, p.outputs));
+    pack_weight<T>(p, packed);
+    Scratch<T> bias(packed_size<T>(1, p.outputs));
+    if (p.bias) {
+        std::copy_n(p.bias, p.outputs, (T*)bias);
+        std::fill(bias + p.outputs, bias + packed_size<T>(1, p.outputs), T(0));
+    }
+    for_each_band(p, [&](long image, long first, long results) {
+        Scratch<T> buffer(needs_copy(p) ? band_size(p, results) : 0);
+        const Band<T> band = take_band<T>(p, image, first, results, buffer);
+        correlate_band<T>(p, band, image, first, results, packed, p.bias ? (T*)bias : nullptr);
+    });
+}
+
+template void correlate_direct<float>(const Correlation<float>&);
+template void correlate_direct<double>(const Correlation<double>&);

@@ -1,0 +1,71 @@
+// Vectors of floats or doubles as wide as the instruction set that this file is compiled for, by the
+// vector extension of GCC and Clang: operators work on all lanes, comparisons give masks of integers.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+#else  // SSE2, NEON
+constexpr int vector_bytes = 16;
+#endif
+
+template <class T>
+constexpr int lanes = vector_bytes / int(sizeof(T));
+
+// An integer type of T's size, for masks and for bits of the exponent.
+template <class T> struct IntegerOf;
+template <> struct IntegerOf<float> { using type = int32_t; };
+template <> struct IntegerOf<double> { using type = int64_t; };
+template <class T> using Integer = typename IntegerOf<T>::type;
+
+template <class T> struct VectorOf { typedef T type __attribute__((vector_size(vector_bytes))); };
+template <class T> using Vector = typename VectorOf<T>::type;
+template <class T> using Mask = Vector<Integer<T>>;
+
+template <class T>
+inline Vector<T> load(const T* p) {
+    Vector<T> v;
+    memcpy(&v, p, sizeof v);  // no alignment asked for
+    return v;
+}
+
+template <class T>
+inline void store(T* p, Vector<T> v) { memcpy(p, &v, sizeof v); }
+
+template <class T>
+inline Vector<T> broadcast(T value) { return value - Vector<T>{}; }  // x - 0 is x, as 0 + x is not
+
+// The first `count` elements, zeros behind them; nothing beyond is touched.
+template <class T>
+inline Vector<T> load_some(const T* p, long count) {
+    Vector<T> v{};
+    memcpy(&v, p, size_t(count) * sizeof(T));
+    return v;
+}
+
+template <class T>
+inline void store_some(T* p, Vector<T> v, long count) { memcpy(p, &v, size_t(count) * sizeof(T)); }
+
+// Call f(offset, load, store) for each vector of a row of n elements: the last one may be shorter.
+// f is instantiated for whole vectors and for the rest.
+template <class T, class F>
+inline void for_each_vector(long n, F f) {
+    long i = 0;
+    for (; i + lanes<T> <= n; i += lanes<T>)
+        f(i, [](const T* p) { return load(p); }, [](T* p, Vector<T> v) { store(p, v); });
+    if (long rest = n - i)
+        f(
+            i, [rest](const T* p) { return load_some(p, rest); },
+            [rest](T* p, Vector<T> v) { store_some(p, v, rest); });
+}
+
+template <class T>
+inline T sum_lanes(Vector<T> v) {
+    T total = 0;
+    for (int k = 0; k < lanes<T>; k++) total += v[k];
+    return total;
+}

@@ -1,0 +1,149 @@
+// The innermost loops of convolutions and matrix products: a tile of results is kept in registers
+// while products are added to it. `pixels` rows of A times a packed panel of B, `2 * lanes` wide.
+#pragma once
+
+#include <algorithm>
+
+#include "simd.h"
+
+// A tile has 12 of AVX2's 16 registers (16 of AVX-512's and NEON's 32): what is left holds two
+// vectors of B and one element of A; and 8 or more sums at a time hide the latency of an addition.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int tile_rows = 8;
+#else
+constexpr int tile_rows = 6;
+#endif
+
+template <class T>
+constexpr int panel_width = 2 * lanes<T>;
+
+// How far the packed panel that begins with `column` goes; the last one may be a single vector wide.
+template <class T>
+inline long panel_columns(long column, long columns) {
+    return columns - column > lanes<T> ? panel_width<T> : lanes<T>;
+}
+
+// How many elements `columns` columns of `depth` elements take when packed.
+template <class T>
+inline long packed_size(long depth, long columns) {
+    return (columns + lanes<T> - 1) / lanes<T> * lanes<T> * depth;
+}
+
+// Where the elements of A lie that one row of the tile meets, in the order of the rows of B: `rows`
+// times `taps` runs of `length` elements side by side.
+struct Runs {
+    long rows, row_step, taps, tap_step, length;
+
+    // The same elements in as few and as long runs as possible.
+    Runs merged() const {
+        Runs r = *this;
+        if (r.taps == 1 || r.tap_step == r.length) r = {r.rows, r.row_step, 1, 0, r.taps * r.length};
+        if (r.taps == 1 && (r.rows == 1 || r.row_step == r.length))
+            r = {1, 0, 1, 0, r.rows * r.length};
+        return r;
+    }
+
+    long depth() const { return rows * taps * length; }
+};
+
+// c[m, :columns] = initial + sum_k a[m, k] b[k, :] for M rows of A, `a_step` apart, NV vectors wide.
+// `initial` is what c holds where `accumulate`, else `bias` (a packed panel), else 0.
+template <class T, int M, int NV>
+inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b, const T* bias,
+                          bool accumulate, T* c, long c_step, long columns) {
+    constexpr int L = lanes<T>;
+    Vector<T> sum[M][NV];
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < NV; v++) {
+            if (accumulate)
+                sum[m][v] = load_some(c + m * c_step + v * L, std::clamp<long>(columns - v * L, 0, L));
+            else
+                sum[m][v] = bias ? load(bias + v * L) : Vector<T>{};
+        }
+    for (long row = 0; row < runs.rows; row++)
+        for (long tap = 0; tap < runs.taps; tap++) {
+            const T* run = a + row * runs.row_step + tap * runs.tap_step;
+            for (long k = 0; k < runs.length; k++, b += NV * L) {
+                Vector<T> bk[NV];
+                for (int v = 0; v < NV; v++) bk[v] = load(b + v * L);
+#pragma GCC unroll 16
+                for (int m = 0; m < M; m++) {
+                    Vector<T> am = broadcast(run[m * a_step + k]);
+#pragma GCC unroll 4
+                    for (int v = 0; v < NV; v++) sum[m][v] += am * bk[v];
+                }
+            }
+        }
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < NV; v++) {
+            if (columns >= (v + 1) * L)
+                store(c + m * c_step + v * L, sum[m][v]);
+            else if (columns > v * L)
+                store_some(c + m * c_step + v * L, sum[m][v], columns - v * L);
+        }
+}
+
+// The same for any number of rows, cut into tiles of about the same height.
+template <class T, int NV>
+inline void multiply_panel(long count, const T* a, long a_step, const Runs& runs, const T* b,
+                           const T* bias, bool accumulate, T* c, long c_step, long columns) {
+    long tiles = (count + tile_rows - 1) / tile_rows;
+    for (long t = 0; t < tiles; t++) {
+        long begin = count * t / tiles, rows = count * (t + 1) / tiles - begin;
+        const T* at = a + begin * a_step;
+        T* ct = c + begin * c_step;
+        switch (rows) {
+#define CASE(M)                                                                              \
+    case M:                                                                                  \
+        multiply_tile<T, M, NV>(at, a_step, runs, b, bias, accumulate, ct, c_step, columns); \
+        break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if defined(__AVX512F__) || defined(__aarch64__)
+            CASE(7) CASE(8)
+#endif
+#undef CASE
+        }
+    }
+}
+
+// c[m, :] += sum_p a[p, m] b[p, :] for M columns of A side by side, over `rows` times `pixels`
+// rows p of A; b is packed. What A's rows are apart is given, those of B follow on each other.
+template <class T, int M, int NV>
+inline void multiply_transposed_tile(const T* a, long rows, long row_step, long pixels, long step,
+                                     const T* b, T* c, long c_step) {
+    constexpr int L = lanes<T>;
+    Vector<T> sum[M][NV];
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < NV; v++) sum[m][v] = load(c + m * c_step + v * L);
+    for (long row = 0; row < rows; row++) {
+        const T* pixel = a + row * row_step;
+        for (long p = 0; p < pixels; p++, pixel += step, b += NV * L) {
+            Vector<T> bp[NV];
+            for (int v = 0; v < NV; v++) bp[v] = load(b + v * L);
+#pragma GCC unroll 16
+            for (int m = 0; m < M; m++) {
+                Vector<T> am = broadcast(pixel[m]);
+#pragma GCC unroll 4
+                for (int v = 0; v < NV; v++) sum[m][v] += am * bp[v];
+            }
+        }
+    }
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < NV; v++) store(c + m * c_step + v * L, sum[m][v]);
+}
+
+template <class T, int NV>
+inline void multiply_transposed(long count, const T* a, long rows, long row_step, long pixels,
+                                long step, const T* b, T* c, long c_step) {
+    switch (count) {
+#define CASE(M)                                                                              \
+    case M:                                                                                  \
+        multiply_transposed_tile<T, M, NV>(a, rows, row_step, pixels, step, b, c, c_step);   \
+        break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if defined(__AVX512F__) || defined(__aarch64__)
+        CASE(7) CASE(8)
+#endif
+#undef CASE
+    }
+}

@@ -1,0 +1,346 @@
+// Winograd's minimal filtering F(4x4, 3x3): 36 products for 4 x 4 results of a 3 x 3 window instead
+// of 144 (Winograd 1980; Lavin and Gray, 'Fast Algorithms for Convolutional Neural Networks', 2016).
+//
+// A tile of 6 x 6 pixels d, the weights g and the results y of one channel are related by
+//     y = A^T [(G g G^T) * (B^T d B)] A        (* element by element),
+// where, along one axis, B^T d are the values at 6 points of a polynomial with coefficients d, and
+// so on. Summed over channels, each of the 36 elements is a matrix product of its own. Because all
+// is linear, the gradient of the weight is G^T [sum over tiles of (A dy A^T) * (B^T d B)] G.
+//
+// The points are 0, 1, -1, 2, -1/2 and infinity. The usual 0, 1, -1, 2, -2, infinity make the
+// rounding error 4 to 5 times that of direct convolution in float32; these make it 3 times (Barabasz
+// et al., 'Error Analysis and Improving the Accuracy of Winograd Convolution', 2020).
+
+#include "conv2d_grad.h"
+#include "correlate.h"
+#include "tile.h"
+#include "vector_math.h"
+
+namespace {
+
+using V = Vector<float>;
+constexpr int L = lanes<float>;
+constexpr int results_side = 4, tile_side = 6, points = tile_side * tile_side;
+constexpr long panel = panel_width<float>;
+
+// --- the transforms along one axis: N vectors `step` apart, in place ------------------------------
+
+// B^T (6 x 6). With q(d) = d[2] - 3/2 d[1] - d[0], shifted, most rows share their parts.
+inline void transform_image(V* d, int step) {
+    V* e[6] = {d, d + step, d + 2 * step, d + 3 * step, d + 4 * step, d + 5 * step};
+    const V d0 = *e[0], d1 = *e[1], d2 = *e[2], d3 = *e[3], d4 = *e[4], d5 = *e[5];
+    const V q0 = d2 - 1.5f * d1 - d0, q1 = d3 - 1.5f * d2 - d1;
+    const V q2 = d4 - 1.5f * d3 - d2, q3 = d5 - 1.5f * d4 - d3;
+    const V even = d4 - d2, odd = d3 - d1;
+    *e[0] = q2 - q0;
+    *e[1] = q2 + q1;
+    *e[2] = q2 - q1;
+    *e[3] = even + 0.5f * odd;
+    *e[4] = even - 2.0f * odd;
+    *e[5] = q3 - q1;
+}
+
+// A^T (4 x 6): what the polynomial's values at the points say of its coefficients.
+inline void transform_products(V* m, int step) {
+    const V m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
+    const V m5 = m[5 * step];
+    const V sum = m1 + m2, difference = m1 - m2;
+    m[0] = m0 + sum + m3 + m4;
+    m[step] = difference + 2.0f * m3 - 0.5f * m4;
+    m[2 * step] = sum + 4.0f * m3 + 0.25f * m4;
+    m[3 * step] = difference + 8.0f * m3 - 0.125f * m4 + m5;
+}
+
+// A (6 x 4).
+inline void transform_results(V* y, int step) {
+    const V y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
+    const V even = y0 + y2, odd = y1 + y3;
+    y[step] = even + odd;
+    y[2 * step] = even - odd;
+    y[3 * step] = y0 + 2.0f * y1 + 4.0f * y2 + 8.0f * y3;
+    y[4 * step] = y0 - 0.5f * y1 + 0.25f * y2 - 0.125f * y3;
+    y[5 * step] = y3;
+}
+
+// G (6 x 3): values at each point over the product of its distances from the others.
+constexpr float inverse_zero = 1.0f;             // 0: 1 * -1 * -2 * 1/2 = 1
+constexpr float inverse_one = -1.0f / 3.0f;      // 1: 1 * 2 * -1 * 3/2 = -3
+constexpr float inverse_minus = 1.0f / 3.0f;     // -1: -1 * -2 * -3 * -1/2 = 3
+constexpr float inverse_two = 1.0f / 15.0f;      // 2: 2 * 1 * 3 * 5/2 = 15
+constexpr float inverse_half = -16.0f / 15.0f;   // -1/2: -1/2 * -3/2 * 1/2 * -5/2 = -15/16
+
+inline void transform_weight(V* g, int step) {
+    const V g0 = g[0], g1 = g[step], g2 = g[2 * step];
+    const V even = g0 + g2;
+    g[0] = g0 * inverse_zero;
+    g[step] = (even + g1) * inverse_one;
+    g[2 * step] = (even - g1) * inverse_minus;
+    g[3 * step] = (g0 + 2.0f * g1 + 4.0f * g2) * inverse_two;
+    g[4 * step] = (g0 - 0.5f * g1 + 0.25f * g2) * inverse_half;
+    g[5 * step] = g2;
+}
+
+// G^T (3 x 6).
+inline void transform_weight_gradient(V* u, int step) {
+    const V u0 = u[0] * inverse_zero, u1 = u[step] * inverse_one, u2 = u[2 * step] * inverse_minus;
+    const V u3 = u[3 * step] * inverse_two, u4 = u[4 * step] * inverse_half, u5 = u[5 * step];
+    const V sum = u1 + u2;
+    u[0] = u0 + sum + u3 + u4;
+    u[step] = u1 - u2 + 2.0f * u3 - 0.5f * u4;
+    u[2 * step] = sum + 4.0f * u3 + 0.25f * u4 + u5;
+}
+
+// --- tiles ------------------------------------------------------------------------------------------
+
+// The tiles of all images, numbered; where a tile's results begin.
+struct Tiles {
+    long down, across, count;
+    explicit Tiles(const Correlation<float>& p)
+        : down((p.rows.results + results_side - 1) / results_side),
+          across((p.columns.results + results_side - 1) / results_side),
+          count(p.n * down * across) {}
+    long image(long tile) const { return tile / (down * across); }
+    long row(long tile) const { return tile / across % down * results_side; }
+    long column(long tile) const { return tile % across * results_side; }
+};
+
+inline long padded(long channels) { return (channels + L - 1) / L * L; }
+
+// How far the same element of two neighbouring points lies apart: not a multiple of a large power
+// of 2, lest all 36 compete for the same few lines of the cache.
+inline long point_step(long elements) { return elements + 16; }
+
+// Transform the pixels of one tile to to[point * step + channel], zeros in channels that are none.
+// `patch` has room for the tile.
+void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float* patch, float* to,
+               long step) {
+    const long image = tiles.image(tile);
+    const long row = tiles.row(tile) + p.rows.origin, column = tiles.column(tile) + p.columns.origin;
+    const float* from = p.in + ((image * p.h + row) * p.w + column) * p.pitch;
+    long row_step = p.w * p.pitch, pixel_step = p.pitch;
+    if (p.gate != Activation::none || row < 0 || column < 0 || row + tile_side > p.h ||
+        column + tile_side > p.w) {
+        copy_patch(p, image, row, column, tile_side, tile_side, patch);
+        from = patch, row_step = tile_side * p.channels, pixel_step = p.channels;
+    }
+    for_each_vector<float>(p.channels, [&](long c, auto get, auto) {
+        V d[points];
+        for (int i = 0; i < tile_side; i++)
+            for (int j = 0; j < tile_side; j++)
+                d[i * tile_side + j] = get(from + i * row_step + j * pixel_step + c);
+        for (int j = 0; j < tile_side; j++) transform_image(d + j, tile_side);
+        for (int i = 0; i < tile_side; i++) transform_image(d + i * tile_side, 1);
+        for (int k = 0; k < points; k++) store(to + k * step + c, d[k]);
+    });
+}
+
+// The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
+void transform_weights(const Correlation<float>& p, float* to) {
+    const long panels = (p.outputs + panel - 1) / panel;
+    for_each_task(panels, [&](long k) {
+        const long first = k * panel, width = panel_columns<float>(first, p.outputs);
+        float* begin = to + first * points * p.channels;
+        for (long c = 0; c < p.channels; c++)
+            for (long v = 0; v < width; v += L) {
+                V g[points]{};
+                const long filled = std::clamp<long>(p.outputs - first - v, 0, L);
+                for (long i = 0; i < 3; i++)
+                    for (long j = 0; j < 3; j++)
+                        for (long o = 0; o < filled; o++)
+                            g[i * tile_side + j][o] = p.weight_at(i, j, c, first + v + o);
+                for (int j = 0; j < 3; j++) transform_weight(g + j, tile_side);
+                for (int i = 0; i < tile_side; i++) transform_weight(g + i * tile_side, 1);
+                for (long x = 0; x < points; x++)
+                    store(begin + (x * p.channels + c) * width + v, g[x]);
+            }
+    });
+}
+
+// From the 36 products of a tile its results.
+void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, const float* products,
+                long step, long first, long width) {
+    const long image = tiles.image(tile), row = tiles.row(tile), column = tiles.column(tile);
+    const long rows = std::min<long>(results_side, p.rows.results - row);
+    const long columns = std::min<long>(results_side, p.columns.results - column);
+    for (long v = 0; v < width && first + v < p.outputs; v += L) {
+        const long filled = std::min<long>(p.outputs - first - v, L);
+        V m[points];
+        for (int k = 0; k < points; k++) m[k] = load(products + k * step + v);
+        for (int j = 0; j < tile_side; j++) transform_products(m + j, tile_side);
+        for (int i = 0; i < results_side; i++) transform_products(m + i * tile_side, 1);
+        const V bias = p.bias ? load_some(p.bias + first + v, filled) : V{};
+        with_activation(p.activation, [&](auto a) {
+            for (long i = 0; i < rows; i++)
+                for (long j = 0; j < columns; j++) {
+                    const V y = activate<a.value, float>(m[i * tile_side + j] + bias);
+                    float* to = p.out_at(image, row + i, column + j) + first + v;
+                    if (filled == L) store(to, y); else store_some(to, y, filled);
+                }
+        });
+    }
+}
+
+bool fits(const Correlation<float>& p) {
+    const auto plain = [](const Axis& a) { return a.taps == 3 && a.stride == 1 && a.step == 1; };
+    return plain(p.rows) && plain(p.columns);
+}
+
+// Of the results of all tiles, the share that is wanted.
+double filled(const Correlation<float>& p) {
+    const Tiles tiles(p);
+    return double(p.n * p.rows.results * p.columns.results) /
+           double(tiles.count * results_side * results_side);
+}
+
+}  // namespace
+
+// The fewer channels, the less the products weigh against the transforms; and the shorter the sum,
+// the smaller direct convolution's own rounding error.
+bool winograd_pays(const Correlation<float>& p) {
+    return fits(p) && p.channels >= 32 && p.outputs >= 16 && filled(p) >= 0.5;
+}
+
+void correlate_winograd(const Correlation<float>& p) {
+    const Tiles tiles(p);
+    const long channels = padded(p.channels);
+    Scratch<float> weights(packed_size<float>(points * p.channels, p.outputs));
+    transform_weights(p, weights);
+
+    // As many tiles at once as leave their transforms in a core's cache, since each panel of weights
+    // goes past them once.
+    constexpr long cache = 256 << 10;
+    const long fit = cache / (points * channels * long(sizeof(float))) / tile_rows * tile_rows;
+    const long share = (tiles.count + 2 * get_num_threads() - 1) / (2 * get_num_threads());
+    const long most = std::clamp<long>(std::min(fit, share), 2 * tile_rows, 16 * tile_rows);
+    const long blocks = (tiles.count + most - 1) / most;
+    for_each_task(blocks, [&](long block) {
+        const long begin = part_begin(tiles.count, block, blocks);
+        const long count = part_begin(tiles.count, block + 1, blocks) - begin;
+        const long image_step = point_step(count * channels), product_step = point_step(count * panel);
+        Scratch<float> images(points * image_step), products(points * product_step);
+        Scratch<float> patch(points * p.channels);
+        for (long t = 0; t < count; t++)
+            load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
+        for (long first = 0; first < p.outputs; first += panel) {
+            const long width = panel_columns<float>(first, p.outputs);
+            const float* b = weights + first * points * p.channels;
+            const Runs runs = {1, 0, 1, 0, p.channels};
+            for (long k = 0; k < points; k++, b += p.channels * width) {
+                const float* a = images + k * image_step;
+                float* c = products + k * product_step;
+                if (width == panel)
+                    multiply_panel<float, 2>(count, a, channels, runs, b, nullptr, false, c, width,
+                                             width);
+                else
+                    multiply_panel<float, 1>(count, a, channels, runs, b, nullptr, false, c, width,
+                                             width);
+            }
+            for (long t = 0; t < count; t++)
+                store_tile(p, tiles, begin + t, products + t * width, product_step, first, width);
+        }
+    });
+}
+
+bool winograd_grad_weight_pays(const Correlation<float>& p) {
+    return fits(p) && p.channels >= 16 && p.outputs >= 16 && filled(p) >= 0.5;
+}
+
+void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<float>& grad,
+                          float* grad_weight, float* grad_bias) {
+    const Tiles tiles(p);
+    const long channels = padded(p.channels), outputs = packed_size<float>(1, p.outputs);
+    // The results' gradients lie as an image does.
+    Correlation<float> g{};
+    g.in = grad.data, g.n = p.n, g.h = p.rows.results, g.w = p.columns.results;
+    g.channels = p.outputs, g.pitch = grad.pitch;
+    g.gate = grad.activation, g.gate_output = grad.y;
+
+    // Some tiles at a time: first all are transformed, then each point's products are summed.
+    constexpr long cache = 8 << 20;
+    const long most = std::clamp<long>(
+        cache / (points * (channels + outputs) * long(sizeof(float))), 32, tiles.count);
+    const long chunks = (tiles.count + most - 1) / most;
+    const long largest = (tiles.count + chunks - 1) / chunks;
+    const long image_step = point_step(largest * channels), grad_step = point_step(largest * outputs);
+    Scratch<float> images(points * image_step), gradients(points * grad_step);
+    Scratch<float> sums(points * channels * outputs);
+    std::fill_n((float*)sums, points * channels * outputs, 0.0f);
+    Scratch<float> biases(tiles.count * outputs);
+
+    for (long chunk = 0; chunk < chunks; chunk++) {
+        const long begin = part_begin(tiles.count, chunk, chunks);
+        const long count = part_begin(tiles.count, chunk + 1, chunks) - begin;
+        for_each_range(count, 8, [&](long from, long to) {
+            Scratch<float> patch(points * std::max(p.channels, p.outputs));
+            for (long t = from; t < to; t++) {
+                load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
+                const long tile = begin + t;
+                copy_patch(g, tiles.image(tile), tiles.row(tile), tiles.column(tile), results_side,
+                           results_side, (float*)patch);
+                for (long first = 0; first < p.outputs; first += L) {
+                    const long filled = std::min<long>(p.outputs - first, L);
+                    V y[points], total{};
+                    for (int i = 0; i < results_side; i++)
+                        for (int j = 0; j < results_side; j++) {
+                            const float* at =
+                                patch + (i * results_side + j) * p.outputs + first;
+                            const V value = filled == L ? load(at) : load_some(at, filled);
+                            y[i * tile_side + j] = value;
+                            total += value;
+                        }
+                    for (int j = 0; j < results_side; j++) transform_results(y + j, tile_side);
+                    for (int i = 0; i < tile_side; i++) transform_results(y + i * tile_side, 1);
+                    // Panel by panel, each tile's outputs side by side.
+                    const long column = first / panel * panel;
+                    const long width = panel_columns<float>(column, p.outputs);
+                    float* out = gradients + column * count + t * width + first - column;
+                    for (int k = 0; k < points; k++) store(out + k * grad_step, y[k]);
+                    store(biases + tile * outputs + first, total);
+                }
+            }
+        });
+        const long tasks_a_point = (channels + 47) / 48;
+        for_each_task(points * tasks_a_point, [&](long task) {
+            const long k = task / tasks_a_point, part = task % tasks_a_point;
+            const long from = part_begin(channels, part, tasks_a_point);
+            const long to = part_begin(channels, part + 1, tasks_a_point);
+            const long rows = (to - from + tile_rows - 1) / tile_rows;
+            for (long column = 0; column < p.outputs; column += panel) {
+                const long width = panel_columns<float>(column, p.outputs);
+                const float* b = gradients + k * grad_step + column * count;
+                for (long r = 0; r < rows; r++) {
+                    const long c = from + part_begin(to - from, r, rows);
+                    const long many = from + part_begin(to - from, r + 1, rows) - c;
+                    const float* a = images + k * image_step + c;
+                    float* sum = sums + (k * channels + c) * outputs + column;
+                    if (width == panel)
+                        multiply_transposed<float, 2>(many, a, 1, 0, count, channels, b, sum, outputs);
+                    else
+                        multiply_transposed<float, 1>(many, a, 1, 0, count, channels, b, sum, outputs);
+                }
+            }
+        });
+    }
+
+    for_each_range(p.channels, 8, [&](long from, long to) {
+        for (long c = from; c < to; c++)
+            for (long first = 0; first < p.outputs; first += L) {
+                V u[points];
+                for (int k = 0; k < points; k++)
+                    u[k] = load(sums + (k * channels + c) * outputs + first);
+                for (int j = 0; j < tile_side; j++) transform_weight_gradient(u + j, tile_side);
+                for (int i = 0; i < 3; i++) transform_weight_gradient(u + i * tile_side, 1);
+                for (int i = 0; i < 3; i++)
+                    for (int j = 0; j < 3; j++)
+                        store_some(grad_weight + i * p.weight_row + j * p.weight_column +
+                                       c * p.weight_channel + first,
+                                   u[i * tile_side + j], std::min<long>(p.outputs - first, L));
+            }
+    });
+    if (grad_bias)
+        for (long first = 0; first < p.outputs; first += L) {
+            V total{};
+            for (long t = 0; t < tiles.count; t++) total += load(biases + t * outputs + first);
+            store_some(grad_bias + first, total, std::min<long>(p.outputs - first, L));
+        }
+}

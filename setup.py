@@ -1,0 +1,91 @@
+"""Builds the kernels for the CPU, one extension module an instruction set.
+
+Which of the modules is used is decided at run time (backends/cpu.py), so that what one machine
+built runs on another. All are optional: where there is no compiler, or one without the vector
+extension of GCC and Clang, the package installs all the same and runs on its NumPy kernels.
+
+TINYGRAD_MASK_SANITIZE=1 builds them with AddressSanitizer and UndefinedBehaviorSanitizer.
+"""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import numpy
+import pybind11
+from pybind11.setup_helpers import ParallelCompile
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
+
+SOURCES = sorted(path.as_posix() for path in Path("kernels/cpu").glob("*.cpp"))
+HEADERS = sorted(path.as_posix() for path in Path("kernels/cpu").glob("*.h"))
+
+INSTRUCTION_SETS = {"baseline": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    INSTRUCTION_SETS["avx2"] = ["-mavx2", "-mfma"]
+    INSTRUCTION_SETS["avx512"] = ["-mavx512f", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
+
+# No flag that changes what NaN and infinity do; products may be fused with additions.
+FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=fast"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-g0"]
+LINK_FLAGS = []
+if os.environ.get("TINYGRAD_MASK_SANITIZE") == "1":
+    SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    FLAGS += [*SANITIZE, "-fno-omit-frame-pointer", "-g1"]
+    LINK_FLAGS += SANITIZE
+
+
+class BuildKernels(build_ext):
+    """Compiles the same sources for each instruction set, with OpenMP where the compiler has it."""
+
+    def build_extensions(self) -> None:
+        """Find out what the compiler can do, then build what it can."""
+        if self._links("-fopenmp"):
+            for extension in self.extensions:
+                extension.extra_compile_args.append("-fopenmp")
+                extension.extra_link_args.append("-fopenmp")
+        super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one module, its object files apart from the others'."""
+        folder = self.build_temp
+        self.build_temp = os.path.join(folder, ext.name)
+        try:
+            super().build_extension(ext)
+        finally:
+            self.build_temp = folder
+
+    def _links(self, flag: str) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "empty.cpp")
+            source.write_text("int main() { return 0; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], folder, extra_postargs=[flag])
+                self.compiler.link_executable(
+                    objects, "empty", folder, extra_postargs=[flag], target_lang="c++"
+                )
+            except (CompileError, LinkError, OSError):
+                return False
+        return True
+
+
+ParallelCompile().install()
+setup(
+    ext_modules=[
+        Extension(
+            f"tinygrad_mask.backends._cpu_{name}",
+            SOURCES,
+            depends=HEADERS,
+            include_dirs=[pybind11.get_include(), numpy.get_include()],
+            define_macros=[("MODULE_NAME", f"_cpu_{name}")],
+            extra_compile_args=[*FLAGS, *flags],
+            extra_link_args=list(LINK_FLAGS),
+            language="c++",
+            optional=True,
+        )
+        for name, flags in INSTRUCTION_SETS.items()
+    ],
+    cmdclass={"build_ext": BuildKernels},
+)

@@ -1,0 +1,438 @@
+"""NumPy arrays and the compiled kernels of `kernels/cpu`.
+
+The same kernels are compiled once an instruction set; the best that the processor can run is taken,
+or the one that `TINYGRAD_MASK_KERNELS` names. What has no compiled kernel (integers, products of
+more than two axes) runs as in the reference, whose meaning all have.
+"""
+
+import importlib
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from tinygrad_mask.backends.interface import Array, FusedActivation, Window
+from tinygrad_mask.backends.reference import ReferenceBackend
+
+INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
+"""What the kernels are compiled for, best first; `baseline` is what every processor of its kind can
+run."""
+
+KERNELS_VARIABLE = "TINYGRAD_MASK_KERNELS"
+THREADS_VARIABLE = "TINYGRAD_MASK_NUM_THREADS"
+
+
+# --- which kernels, how many threads ------------------------------------------------------------
+
+
+def load_kernels(instruction_set: str) -> Any:
+    """Return the kernels compiled for an instruction set.
+
+    Raises `ImportError` where they were not built, or where this processor cannot run them.
+    """
+    try:
+        # Any processor of the kind can load this one, which asks it what else it can do.
+        baseline = importlib.import_module("tinygrad_mask.backends._cpu_baseline")
+    except ImportError as error:
+        raise ImportError("the kernels for the CPU were not built") from error
+    if instruction_set not in baseline.runnable():
+        raise ImportError(f"this processor cannot run kernels for {instruction_set}")
+    return importlib.import_module(f"tinygrad_mask.backends._cpu_{instruction_set}")
+
+
+def available_instruction_sets() -> list[str]:
+    """Return the instruction sets whose kernels were built and can run here, best first."""
+    available = []
+    for name in INSTRUCTION_SETS:
+        try:
+            load_kernels(name)
+        except ImportError:
+            continue
+        available.append(name)
+    return available
+
+
+def choose_backend() -> ReferenceBackend:
+    """Return the backend of device `cpu`: the best kernels, or those of `TINYGRAD_MASK_KERNELS`.
+
+    Raises `ValueError` for a name that is none, `ImportError` for kernels that are not to be had;
+    warns, and takes the reference, where nothing was compiled.
+    """
+    wanted = os.environ.get(KERNELS_VARIABLE, "auto")
+    if wanted == "reference":
+        return ReferenceBackend()
+    if wanted not in ("auto", *INSTRUCTION_SETS):
+        names = ", ".join(("auto", *INSTRUCTION_SETS, "reference"))
+        raise ValueError(f"{KERNELS_VARIABLE}: expected one of {names}, got {wanted!r}")
+    if wanted != "auto":
+        return CpuBackend(wanted)
+    available = available_instruction_sets()
+    if not available:
+        warnings.warn(
+            "tinygrad_mask: no compiled kernels for the CPU here (was there a C++ compiler when it "
+            "was installed?); running on the much slower NumPy kernels",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return ReferenceBackend()
+    return CpuBackend(available[0])
+
+
+def default_num_threads() -> int:
+    """Return `TINYGRAD_MASK_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors that this
+    process may run on.
+
+    Raises `ValueError` where the first of these is no positive integer.
+    """
+    given = os.environ.get(THREADS_VARIABLE)
+    if given is not None:
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"{THREADS_VARIABLE}: expected a positive integer, got {given!r}")
+        return int(given)
+    inherited = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if inherited.isdecimal() and int(inherited) >= 1:
+        return int(inherited)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_threads = threading.Lock()
+_num_threads = default_num_threads()
+_loaded: list[Any] = []
+
+
+def get_num_threads() -> int:
+    """Return how many threads a compiled kernel uses."""
+    return _num_threads
+
+
+def set_num_threads(count: int) -> None:
+    """Have compiled kernels use `count` threads from now on, in all Python threads.
+
+    Results depend on the number of threads in their last bits, and on nothing else. (NumPy's own
+    matrix products have a number of their own, see the package threadpoolctl.) Raises `ValueError`
+    unless `count` is a positive integer.
+    """
+    global _num_threads
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"set_num_threads: expected a positive integer, got {count!r}")
+    with _threads:
+        _num_threads = count
+        for kernels in _loaded:
+            kernels.set_num_threads(count)
+
+
+# --- the backend --------------------------------------------------------------------------------
+
+
+class _Computing:
+    """Within it NumPy takes new arrays from the pool, and computes with NaN in silence."""
+
+    __slots__ = ("_allocator", "_errors", "_kernels")
+
+    def __init__(self, kernels: Any, errors: AbstractContextManager[None]) -> None:
+        self._kernels, self._errors = kernels, errors
+
+    def __enter__(self) -> None:
+        self._allocator = self._kernels.set_allocator(self._kernels.pool)
+        self._errors.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._errors.__exit__(kind, error, trace)
+        self._kernels.set_allocator(self._allocator)
+
+
+def _dense(array: Array) -> Array:
+    """The array in C order, as the kernels want it; a copy only if it is not so already."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
+    return np.array(array, order="C")
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype == np.float32 or array.dtype == np.float64
+
+
+class CpuBackend(ReferenceBackend):
+    """NumPy arrays, and kernels compiled for an instruction set (see `INSTRUCTION_SETS`)."""
+
+    def __init__(self, instruction_set: str) -> None:
+        self.instruction_set = instruction_set
+        self.kernels = load_kernels(instruction_set)
+        with _threads:
+            _loaded.append(self.kernels)
+            self.kernels.set_num_threads(_num_threads)
+
+    def computing(self) -> AbstractContextManager[None]:
+        return _Computing(self.kernels, super().computing())
+
+    # --- linear maps ------------------------------------------------------------------------
+
+    def _activate(self, x: Array, activation: FusedActivation) -> Array:
+        if activation != "none":
+            self.kernels.activation(activation, x, x, 0.0)
+        return x
+
+    # --- convolution ------------------------------------------------------------------------
+
+    def conv2d(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        window: Window,
+        groups: int,
+        activation: FusedActivation = "none",
+    ) -> Array:
+        n, h, w, _ = x.shape
+        y = np.empty((n, *window.output_size(h, w), weight.shape[3]), x.dtype)
+        bias = None if bias is None else _dense(bias)
+        self.kernels.conv2d(_dense(x), _dense(weight), bias, y, *window[1:], groups, activation)
+        return y
+
+    def conv2d_grad_input(
+        self,
+        grad_output: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+        activation: FusedActivation = "none",
+        y: Array | None = None,
+    ) -> Array:
+        grad_input = np.empty(input_shape, grad_output.dtype)
+        self.kernels.conv2d_grad_input(
+            _dense(grad_output), y, _dense(weight), grad_input, *window[1:], groups, activation
+        )
+        return grad_input
+
+    def conv2d_grad_weight(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+        activation: FusedActivation = "none",
+        y: Array | None = None,
+    ) -> tuple[Array, Array]:
+        grad_weight = np.empty(weight_shape, grad_output.dtype)
+        grad_bias = np.empty(weight_shape[-1:], grad_output.dtype)
+        self.kernels.conv2d_grad_weight(
+            _dense(grad_output),
+            y,
+            _dense(x),
+            grad_weight,
+            grad_bias,
+            *window[1:],
+            groups,
+            activation,
+        )
+        return grad_weight, grad_bias
+
+    # --- pooling ----------------------------------------------------------------------------
+
+    def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
+        if not _is_float(x):
+            return super().max_pool2d(x, window)
+        n, h, w, c = x.shape
+        shape = (n, *window.output_size(h, w), c)
+        y = np.empty(shape, x.dtype)
+        taps = np.empty(shape, np.uint8 if window.size[0] * window.size[1] <= 256 else np.int32)
+        self.kernels.max_pool2d(_dense(x), y, taps, *window)
+        return y, taps
+
+    def max_pool2d_grad(
+        self, grad_output: Array, taps: Array, input_shape: tuple[int, ...], window: Window
+    ) -> Array:
+        grad_input = np.empty(input_shape, grad_output.dtype)
+        self.kernels.max_pool2d_grad(_dense(grad_output), taps, grad_input, *window)
+        return grad_input
+
+    def avg_pool2d(self, x: Array, window: Window, count_include_pad: bool) -> Array:
+        n, h, w, c = x.shape
+        y = np.empty((n, *window.output_size(h, w), c), x.dtype)
+        self.kernels.avg_pool2d(_dense(x), y, *window, count_include_pad)
+        return y
+
+    def avg_pool2d_grad(
+        self,
+        grad_output: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        count_include_pad: bool,
+    ) -> Array:
+        grad_input = np.empty(input_shape, grad_output.dtype)
+        self.kernels.avg_pool2d_grad(_dense(grad_output), grad_input, *window, count_include_pad)
+        return grad_input
+
+    # --- activations ------------------------------------------------------------------------
+
+    def _apply(self, name: str, x: Array, slope: float = 0.0) -> Array:
+        x = _dense(x)
+        y = np.empty(x.shape, x.dtype)
+        self.kernels.activation(name, x, y, slope)
+        return y
+
+    def _apply_grad(self, name: str, grad_output: Array, kept: Array, slope: float = 0.0) -> Array:
+        grad_input = np.empty(grad_output.shape, grad_output.dtype)
+        self.kernels.activation_grad(name, _dense(grad_output), _dense(kept), grad_input, slope)
+        return grad_input
+
+    def sigmoid(self, x: Array) -> Array:
+        return self._apply("sigmoid", x)
+
+    def sigmoid_grad(self, grad_output: Array, y: Array) -> Array:
+        return self._apply_grad("sigmoid", grad_output, y)
+
+    def tanh(self, x: Array) -> Array:
+        return self._apply("tanh", x)
+
+    def tanh_grad(self, grad_output: Array, y: Array) -> Array:
+        return self._apply_grad("tanh", grad_output, y)
+
+    def relu(self, x: Array) -> Array:
+        return self._apply("relu", x) if _is_float(x) else super().relu(x)
+
+    def relu_grad(self, grad_output: Array, y: Array) -> Array:
+        return self._apply_grad("relu", grad_output, y)
+
+    def leaky_relu(self, x: Array, negative_slope: float) -> Array:
+        return self._apply("leaky_relu", x, negative_slope)
+
+    def leaky_relu_grad(self, grad_output: Array, x: Array, negative_slope: float) -> Array:
+        return self._apply_grad("leaky_relu", grad_output, x, negative_slope)
+
+    def silu(self, x: Array) -> Array:
+        return self._apply("silu", x)
+
+    def silu_grad(self, grad_output: Array, x: Array) -> Array:
+        return self._apply_grad("silu", grad_output, x)
+
+    # --- normalisation and loss ---------------------------------------------------------------
+
+    def batch_norm(
+        self, x: Array, weight: Array, bias: Array, mean: Array, inverse_std: Array
+    ) -> Array:
+        y = np.empty(x.shape, x.dtype)
+        self.kernels.batch_norm(*map(_dense, (x, weight, bias, mean, inverse_std)), y)
+        return y
+
+    def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
+        mean, variance = np.empty(x.shape[-1:], x.dtype), np.empty(x.shape[-1:], x.dtype)
+        self.kernels.batch_norm_statistics(_dense(x), mean, variance)
+        return mean, variance
+
+    def batch_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array,
+        mean: Array,
+        inverse_std: Array,
+        training: bool,
+    ) -> tuple[Array, Array, Array]:
+        grad_input = np.empty(x.shape, x.dtype)
+        grad_weight, grad_bias = np.empty(x.shape[-1:], x.dtype), np.empty(x.shape[-1:], x.dtype)
+        self.kernels.batch_norm_grad(
+            *map(_dense, (grad_output, x, weight, mean, inverse_std)),
+            training,
+            grad_input,
+            grad_weight,
+            grad_bias,
+        )
+        return grad_input, grad_weight, grad_bias
+
+    def cross_entropy(
+        self, logits: Array, target: Array, weight: Array | None, label_smoothing: float
+    ) -> tuple[Array, Array]:
+        gradient = np.empty(logits.shape, logits.dtype)
+        weight = None if weight is None else _dense(weight)
+        target = _dense(target.astype(np.int64, copy=False))
+        loss = self.kernels.cross_entropy(_dense(logits), target, weight, label_smoothing, gradient)
+        return np.asarray(loss, logits.dtype), gradient
+
+    # --- updates ------------------------------------------------------------------------------
+
+    def sgd_update(
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        velocities: Sequence[Array] | None,
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: float,
+    ) -> None:
+        gradients = [_dense(g) for g in gradients]
+        with _written([*parameters, *(velocities or ())]) as dense:
+            count = len(gradients)
+            self.kernels.sgd_update(
+                dense[:count],
+                gradients,
+                None if velocities is None else dense[count:],
+                lr,
+                momentum,
+                nesterov,
+                weight_decay,
+            )
+
+    def adam_update(
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        first_moments: Sequence[Array],
+        second_moments: Sequence[Array],
+        *,
+        steps: Sequence[int],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        gradients = [_dense(g) for g in gradients]
+        with _written([*parameters, *first_moments, *second_moments]) as dense:
+            count = len(gradients)
+            self.kernels.adam_update(
+                dense[:count],
+                gradients,
+                dense[count : 2 * count],
+                dense[2 * count :],
+                list(steps),
+                lr,
+                betas,
+                eps,
+                weight_decay,
+                decoupled,
+            )
+
+
+class _written:  # noqa: N801 (a function in all but its form)
+    """Arrays in C order to write into; those that are copies are copied back at the end."""
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self.arrays = arrays
+
+    def __enter__(self) -> list[Array]:
+        self.dense = [_dense(array) for array in self.arrays]
+        return self.dense
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            for array, dense in zip(self.arrays, self.dense, strict=True):
+                if dense is not array:
+                    array[...] = dense
