@@ -1,4 +1,4 @@
-"""The command line: `tinygrad-mask train | evaluate`."""
+"""The command line: `tinygrad-mask train | evaluate | kernels`."""
 
 import argparse
 import logging
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from tinygrad_mask.backends import DeviceError
+from tinygrad_mask.backends.commands import add_kernels_arguments
 from tinygrad_mask.masks.classifier.commands import add_evaluate_arguments, add_train_arguments
 from tinygrad_mask.masks.classifier.training import InterruptedRunError, TrainingDivergedError
 from tinygrad_mask.masks.problems import UsageError
@@ -24,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_evaluate_arguments(
         commands.add_parser("evaluate", help="judge a trained model on other photographs")
+    )
+    add_kernels_arguments(
+        commands.add_parser("kernels", help="say which kernels are in use on this machine")
     )
     return run(parser, arguments)
 
@@ -44,7 +49,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
     try:
         with logging_redirect_tqdm():  # warnings above the progress bar, not through it
             parsed.run(parsed)
-    except UsageError as error:
+    except (UsageError, DeviceError) as error:
         return _fail(error, 2)
     except (TrainingDivergedError, OSError) as error:
         return _fail(error, 1)

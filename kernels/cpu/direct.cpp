@@ -54,12 +54,10 @@ void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, lo
                 const T* a = band.data + r * p.rows.stride * band.row_step + row * all.row_step;
                 T* c = p.out_at(image, first + r, 0) + column;
                 const T* start = bias ? bias + column : nullptr;
-                if (width == panel_width<T>)
-                    multiply_panel<T, 2>(p.columns.results, a, a_step, runs, b, start, row > 0, c,
-                                         c_step, p.outputs - column);
-                else
-                    multiply_panel<T, 1>(p.columns.results, a, a_step, runs, b, start, row > 0, c,
-                                         c_step, p.outputs - column);
+                with_panel<T>(width, [&](auto vectors) {
+                    multiply_panel<T, vectors.value>(p.columns.results, a, a_step, runs, b, start,
+                                                     row > 0, c, c_step, p.outputs - column);
+                });
             }
         }
     }

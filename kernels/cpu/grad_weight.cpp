@@ -52,7 +52,7 @@ void grad_weight_direct(const Correlation<T>& p, const OutputGradient<T>& grad, 
         Scratch<T> buffer(needs_copy(p) ? band_size(p, results) : 0);
         const Band<T> band = take_band<T>(p, image, first, results, buffer);
         const long pixels = results * p.columns.results;
-        Scratch<T> packed(pixels * columns);
+        Scratch<T> packed(pixels * columns), few(pixels * tile_rows);
         pack_gradient<T>(grad, (image * p.rows.results + first) * p.columns.results * grad.pitch,
                          pixels, p.outputs, packed, sums + depth * columns);
         Runs runs = {p.rows.taps, p.rows.step * band.row_step, p.columns.taps,
@@ -64,20 +64,28 @@ void grad_weight_direct(const Correlation<T>& p, const OutputGradient<T>& grad, 
         for (long i = 0; i < runs.rows; i++)
             for (long j = 0; j < runs.taps; j++, to += runs.length * columns) {
                 const T* a = band.data + i * runs.row_step + j * runs.tap_step;
+                // Some channels at a time meet all panels. Copied to lie side by side they stay in
+                // the cache meanwhile, which pays unless there are few panels.
                 const long tiles = (runs.length + tile_rows - 1) / tile_rows;
                 for (long t = 0; t < tiles; t++) {
                     const long k = part_begin(runs.length, t, tiles);
                     const long count = part_begin(runs.length, t + 1, tiles) - k;
-                    for (long column = 0; column < p.outputs; column += panel_width<T>) {
-                        const T* b = packed + column * pixels;
-                        T* c = to + k * columns + column;
-                        if (panel_columns<T>(column, p.outputs) == panel_width<T>)
-                            multiply_transposed<T, 2>(count, a + k, results, row_step,
-                                                      p.columns.results, pixel_step, b, c, columns);
-                        else
-                            multiply_transposed<T, 1>(count, a + k, results, row_step,
-                                                      p.columns.results, pixel_step, b, c, columns);
+                    const T* from = a + k;
+                    long from_row_step = row_step, from_step = pixel_step;
+                    if (p.outputs > 2 * panel_width<T>) {
+                        T* copy = few;
+                        for (long r = 0; r < results; r++)
+                            for (long s = 0; s < p.columns.results; s++, copy += count)
+                                std::copy_n(from + r * row_step + s * pixel_step, count, copy);
+                        from = few, from_row_step = p.columns.results * count, from_step = count;
                     }
+                    for (long column = 0; column < p.outputs; column += panel_width<T>)
+                        with_panel<T>(panel_columns<T>(column, p.outputs), [&](auto vectors) {
+                            multiply_transposed<T, vectors.value>(
+                                count, from, results, from_row_step, p.columns.results, from_step,
+                                packed + column * pixels, true, to + k * columns + column, columns,
+                                columns - column);
+                        });
                 }
             }
     }, [&](const T* sums) {

@@ -6,6 +6,10 @@
 #include <mutex>
 #include <new>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#endif
+
 namespace {
 
 // Below this, malloc itself keeps what is freed.
@@ -20,10 +24,28 @@ size_t rounded(size_t size) {
     return (size + unit - 1) / unit * unit;
 }
 
+// Large blocks are mapped by themselves, so that those given back are no longer the process's.
 void* from_system(size_t size) {
+#ifdef MAP_ANONYMOUS
+    if (size >= smallest) {
+        void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        return memory;
+    }
+#endif
     void* memory = std::aligned_alloc(64, size);
     if (!memory) throw std::bad_alloc();
     return memory;
+}
+
+void to_system(void* memory, size_t size) {
+#ifdef MAP_ANONYMOUS
+    if (size >= smallest) {
+        munmap(memory, size);
+        return;
+    }
+#endif
+    std::free(memory);
 }
 
 }  // namespace
@@ -43,7 +65,7 @@ void* allocate(size_t wanted) {
         const size_t limit = std::max(use.peak, use.used + size);
         while (!kept.empty() && use.used + use.unused + size > limit) {
             auto last = std::prev(kept.end());
-            std::free(last->second);
+            to_system(last->second, last->first);
             use.unused -= last->first;
             kept.erase(last);
         }
@@ -56,14 +78,14 @@ void* allocate(size_t wanted) {
 
 void release(void* memory, size_t wanted) noexcept {
     const size_t size = rounded(std::max<size_t>(wanted, 1));
-    if (size < smallest) return std::free(memory);
+    if (size < smallest) return to_system(memory, size);
     std::lock_guard<std::mutex> lock(guard);
     use.used -= size;
     try {
         kept.emplace(size, memory);
         use.unused += size;
-    } catch (...) {
-        std::free(memory);
+    } catch (...) {  // no memory even to note it down
+        to_system(memory, size);
     }
 }
 

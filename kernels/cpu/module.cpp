@@ -8,6 +8,7 @@
 #include "batch_norm.h"
 #include "conv2d.h"
 #include "loss.h"
+#include "matmul.h"
 #include "memory.h"
 #include "numpy_memory.h"
 #include "optimizer.h"
@@ -29,12 +30,45 @@ Activation activation_named(const std::string& name) {
     wrong_value("activation: expected none, relu, leaky_relu, sigmoid, tanh or silu, got " + name);
 }
 
-// What a convolution can end with: those whose derivative is known from their output.
-Activation final_activation(const std::string& name) {
+// What a convolution or product can end with: those whose derivative is known from their output.
+Activation final_activation(const char* function, const std::string& name) {
     const Activation a = activation_named(name);
     if (a == Activation::leaky_relu || a == Activation::silu)
-        wrong_value("conv2d: activation: expected none, relu, sigmoid or tanh, got " + name);
+        wrong_value(std::string(function) +
+                    ": activation: expected none, relu, sigmoid or tanh, got " + name);
     return a;
+}
+
+// --- matrix products ----------------------------------------------------------------------------
+
+void py_matmul(const py::array& a, const py::array& b, bool b_transposed, const MaybeArray& bias,
+               const std::string& activation, py::array c) {
+    with_dtype("matmul", a, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> args("matmul");
+        const Shape as = args.dimensions("a", a, 2), bs = args.dimensions("b", b, 2);
+        const long m = as[0], k = as[1], n = bs[b_transposed ? 0 : 1];
+        const T* pa = args.in("a", a, as);
+        const T* pb = args.in("b", b, b_transposed ? Shape{n, k} : Shape{k, n});
+        const T* pbias = args.in("bias", bias, {n});
+        T* pc = args.out("c", c, {m, n});
+        const Activation end = final_activation("matmul", activation);
+        Unlocked unlocked;
+        matmul(m, n, k, pa, pb, b_transposed, pbias, end, pc);
+    });
+}
+
+void py_matmul_transposed(const py::array& a, const py::array& b, py::array c) {
+    with_dtype("matmul_transposed", a, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> args("matmul_transposed");
+        const Shape as = args.dimensions("a", a, 2), bs = args.dimensions("b", b, 2);
+        const long k = as[0], m = as[1], n = bs[1];
+        const T *pa = args.in("a", a, as), *pb = args.in("b", b, {k, n});
+        T* pc = args.out("c", c, {m, n});
+        Unlocked unlocked;
+        matmul_transposed(m, n, k, pa, pb, pc);
+    });
 }
 
 // --- convolution --------------------------------------------------------------------------------
@@ -68,7 +102,7 @@ void py_conv2d(const py::array& x, const py::array& weight, const MaybeArray& bi
         const T *px = a.in("x", x, xs), *pw = a.in("weight", weight, ws);
         const T* pb = a.in("bias", bias, {s.o});
         T* py = a.out("y", y, {s.n, s.p, s.q, s.o});
-        const Activation end = final_activation(activation);
+        const Activation end = final_activation(f, activation);
         Unlocked unlocked;
         conv2d(s, px, pw, pb, end, py);
     });
@@ -89,7 +123,7 @@ void py_conv2d_grad_input(const py::array& grad_output, const MaybeArray& y,
         const T *pg = a.in("grad_output", grad_output, ys), *py = a.in("y", y, ys);
         const T* pw = a.in("weight", weight, ws);
         T* px = a.out("grad_input", grad_input, xs);
-        const Activation end = py ? final_activation(activation) : Activation::none;
+        const Activation end = py ? final_activation(f, activation) : Activation::none;
         Unlocked unlocked;
         conv2d_grad_input(s, pg, py, end, pw, px);
     });
@@ -110,7 +144,7 @@ void py_conv2d_grad_weight(const py::array& grad_output, const MaybeArray& y, co
         const T *pg = a.in("grad_output", grad_output, ys), *py = a.in("y", y, ys);
         const T* px = a.in("x", x, xs);
         T *pw = a.out("grad_weight", grad_weight, ws), *pb = a.out("grad_bias", grad_bias, {s.o});
-        const Activation end = py ? final_activation(activation) : Activation::none;
+        const Activation end = py ? final_activation(f, activation) : Activation::none;
         Unlocked unlocked;
         conv2d_grad_weight(s, pg, py, end, px, pw, pb);
     });
@@ -389,6 +423,8 @@ std::vector<std::string> runnable() {
 PYBIND11_MODULE(MODULE_NAME, m) {
     m.doc() = "The kernels for the CPU, compiled for one instruction set.";
     use_numpy();
+    m.def("matmul", py_matmul);
+    m.def("matmul_transposed", py_matmul_transposed);
     m.def("conv2d", py_conv2d);
     m.def("conv2d_grad_input", py_conv2d_grad_input);
     m.def("conv2d_grad_weight", py_conv2d_grad_weight);

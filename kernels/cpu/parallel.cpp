@@ -70,8 +70,8 @@ void set_num_threads(int count) { num_threads = std::max(count, 1); }
 
 int get_num_threads() { return num_threads; }
 
-void for_each_task(long count, const std::function<void(long)>& body) {
-    int threads = int(std::min<long>(count, num_threads));
+void for_each_task(long count, int threads, const std::function<void(long)>& body) {
+    threads = int(std::min<long>(count, threads));
     if (threads <= 1) {
         for (long index = 0; index < count; index++) body(index);
         return;

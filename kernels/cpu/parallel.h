@@ -8,9 +8,14 @@
 void set_num_threads(int count);
 int get_num_threads();
 
-// Call body(index) for each index in [0, count), in any order, on as many threads as there are;
-// what one call writes no other may touch.
-void for_each_task(long count, const std::function<void(long)>& body);
+// Call body(index) for each index in [0, count), in any order, on up to `threads` threads; what one
+// call writes no other may touch.
+void for_each_task(long count, int threads, const std::function<void(long)>& body);
+
+// The same on as many threads as there are.
+inline void for_each_task(long count, const std::function<void(long)>& body) {
+    for_each_task(count, get_num_threads(), body);
+}
 
 // Call body(begin, end) on parts of [0, count) of at least `grain` elements, one a thread.
 void for_each_range(long count, long grain, const std::function<void(long, long)>& body);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <type_traits>
+#include <vector>
 
 #include "parallel.h"
 #include "vector_math.h"
@@ -20,32 +21,53 @@ struct Inside {
     }
 };
 
-// The results whose window meets a pixel, with the tap that does: result `r` through tap `tap`, in
-// order of taps. f(r, tap).
-template <class F>
-inline void for_each_meeting(long pixel, long padding, long taps, long stride, long dilation,
-                             long results, F f) {
-    for (long tap = 0; tap < taps; tap++) {
-        const long at = pixel + padding - tap * dilation;
-        if (at < 0) return;
-        if (at % stride == 0 && at / stride < results) f(at / stride, tap);
-    }
-}
+// For each pixel along an axis, the results whose window meets it, each with the tap that does, in
+// the order of the taps.
+class Meetings {
+public:
+    struct Meeting {
+        long result, tap;
+    };
 
-// Taps beside a vector of T are kept as integers of T's size, and narrowed to be stored.
+    Meetings(long pixels, long results, long taps, long stride, long padding, long dilation) {
+        for (long pixel = 0; pixel < pixels; pixel++) {
+            begins_.push_back(all_.size());
+            for (long tap = 0; tap < taps; tap++) {
+                const long at = pixel + padding - tap * dilation;
+                if (at < 0) break;
+                if (at % stride == 0 && at / stride < results) all_.push_back({at / stride, tap});
+            }
+        }
+        begins_.push_back(all_.size());
+    }
+    const Meeting* begin(long pixel) const { return all_.data() + begins_[size_t(pixel)]; }
+    const Meeting* end(long pixel) const { return begin(pixel + 1); }
+
+private:
+    std::vector<Meeting> all_;
+    std::vector<size_t> begins_;
+};
+
+// Taps beside a vector of T are kept as integers of T's size, and narrowed to be stored. (Loops over
+// arrays: GCC makes better code of them than of __builtin_convertvector.)
 template <class T, class Tap>
 inline Mask<T> load_taps(const Tap* taps, long count) {
-    typedef Tap Narrow __attribute__((vector_size(lanes<T> * sizeof(Tap))));
-    Narrow narrow{};
-    memcpy(&narrow, taps, size_t(count) * sizeof(Tap));
-    return __builtin_convertvector(narrow, Mask<T>);
+    Tap narrow[lanes<T>] = {};
+    Integer<T> wide[lanes<T>];
+    memcpy(narrow, taps, size_t(count) * sizeof(Tap));
+    for (int k = 0; k < lanes<T>; k++) wide[k] = narrow[k];
+    Mask<T> mask;
+    memcpy(&mask, wide, sizeof mask);
+    return mask;
 }
 
 template <class T, class Tap>
-inline void store_taps(Tap* taps, Mask<T> wide, long count) {
-    typedef Tap Narrow __attribute__((vector_size(lanes<T> * sizeof(Tap))));
-    Narrow narrow = __builtin_convertvector(wide, Narrow);
-    memcpy(taps, &narrow, size_t(count) * sizeof(Tap));
+inline void store_taps(Tap* taps, Mask<T> held, long count) {
+    Tap narrow[lanes<T>];
+    Integer<T> wide[lanes<T>];
+    memcpy(wide, &held, sizeof wide);
+    for (int k = 0; k < lanes<T>; k++) narrow[k] = Tap(wide[k]);
+    memcpy(taps, narrow, size_t(count) * sizeof(Tap));
 }
 
 // Call f(c, count) for the channels, a vector at a time; the last may be shorter.
@@ -102,21 +124,21 @@ void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
 
 template <class T, class Tap>
 void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, T* grad_input) {
+    const Meetings down(s.h, s.p, s.kh, s.stride_h, s.top, s.dilation_h);
+    const Meetings across(s.w, s.q, s.kw, s.stride_w, s.left, s.dilation_w);
     for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const long h = row % s.h, image = row / s.h * s.p;
             for (long w = 0; w < s.w; w++)
                 for_each_channels<T>(s.c, [&](long c, auto count) {
                     Vector<T> sum{};
-                    for_each_meeting(h, s.top, s.kh, s.stride_h, s.dilation_h, s.p, [&](long r, long i) {
-                        for_each_meeting(w, s.left, s.kw, s.stride_w, s.dilation_w, s.q,
-                                         [&](long q, long j) {
-                            const long at = ((image + r) * s.q + q) * s.c + c;
-                            const Mask<T> mine =
-                                load_taps<T>(taps + at, count) == Integer<T>(i * s.kw + j);
+                    for (auto i = down.begin(h); i < down.end(h); i++)
+                        for (auto j = across.begin(w); j < across.end(w); j++) {
+                            const long at = ((image + i->result) * s.q + j->result) * s.c + c;
+                            const Mask<T> mine = load_taps<T>(taps + at, count) ==
+                                                 Integer<T>(i->tap * s.kw + j->tap);
                             sum += mine ? get(grad_output + at, count) : Vector<T>{};
-                        });
-                    });
+                        }
                     put(grad_input + (row * s.w + w) * s.c + c, sum, count);
                 });
         }
@@ -165,23 +187,27 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
 
 template <class T>
 void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_output, T* grad_input) {
+    const Meetings down(s.h, s.p, s.kh, s.stride_h, s.top, s.dilation_h);
+    const Meetings across(s.w, s.q, s.kw, s.stride_w, s.left, s.dilation_w);
+    std::vector<T> counts(size_t(s.p + s.q));  // of each row of results, then of each column
+    for (long r = 0; r < s.p; r++)
+        counts[size_t(r)] = T(counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h,
+                                      count_padding));
+    for (long q = 0; q < s.q; q++)
+        counts[size_t(s.p + q)] = T(counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w,
+                                            count_padding));
     for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const long h = row % s.h, image = row / s.h * s.p;
             for (long w = 0; w < s.w; w++)
                 for_each_channels<T>(s.c, [&](long c, auto count) {
                     Vector<T> sum{};
-                    for_each_meeting(h, s.top, s.kh, s.stride_h, s.dilation_h, s.p, [&](long r, long) {
-                        const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh,
-                                                  s.dilation_h, s.h, count_padding);
-                        for_each_meeting(w, s.left, s.kw, s.stride_w, s.dilation_w, s.q,
-                                         [&](long q, long) {
-                            const long columns = counted(q, s.stride_w, s.left, s.right, s.kw,
-                                                         s.dilation_w, s.w, count_padding);
-                            const long at = ((image + r) * s.q + q) * s.c + c;
-                            sum += get(grad_output + at, count) / T(rows * columns);
-                        });
-                    });
+                    for (auto i = down.begin(h); i < down.end(h); i++)
+                        for (auto j = across.begin(w); j < across.end(w); j++) {
+                            const long at = ((image + i->result) * s.q + j->result) * s.c + c;
+                            sum += get(grad_output + at, count) /
+                                   (counts[size_t(i->result)] * counts[size_t(s.p + j->result)]);
+                        }
                     put(grad_input + (row * s.w + w) * s.c + c, sum, count);
                 });
         }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "simd.h"
 
@@ -46,6 +47,21 @@ struct Runs {
     long depth() const { return rows * taps * length; }
 };
 
+// A vector of a row that has `columns` more elements: a whole one, a part, or nothing.
+template <class T>
+inline Vector<T> load_columns(const T* p, long columns) {
+    if (columns >= lanes<T>) return load(p);
+    return columns > 0 ? load_some(p, columns) : Vector<T>{};
+}
+
+template <class T>
+inline void store_columns(T* p, Vector<T> v, long columns) {
+    if (columns >= lanes<T>)
+        store(p, v);
+    else if (columns > 0)
+        store_some(p, v, columns);
+}
+
 // c[m, :columns] = initial + sum_k a[m, k] b[k, :] for M rows of A, `a_step` apart, NV vectors wide.
 // `initial` is what c holds where `accumulate`, else `bias` (a packed panel), else 0.
 template <class T, int M, int NV>
@@ -56,7 +72,7 @@ inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b,
     for (int m = 0; m < M; m++)
         for (int v = 0; v < NV; v++) {
             if (accumulate)
-                sum[m][v] = load_some(c + m * c_step + v * L, std::clamp<long>(columns - v * L, 0, L));
+                sum[m][v] = load_columns(c + m * c_step + v * L, columns - v * L);
             else
                 sum[m][v] = bias ? load(bias + v * L) : Vector<T>{};
         }
@@ -75,12 +91,7 @@ inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b,
             }
         }
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < NV; v++) {
-            if (columns >= (v + 1) * L)
-                store(c + m * c_step + v * L, sum[m][v]);
-            else if (columns > v * L)
-                store_some(c + m * c_step + v * L, sum[m][v], columns - v * L);
-        }
+        for (int v = 0; v < NV; v++) store_columns(c + m * c_step + v * L, sum[m][v], columns - v * L);
 }
 
 // The same for any number of rows, cut into tiles of about the same height.
@@ -106,15 +117,17 @@ inline void multiply_panel(long count, const T* a, long a_step, const Runs& runs
     }
 }
 
-// c[m, :] += sum_p a[p, m] b[p, :] for M columns of A side by side, over `rows` times `pixels`
-// rows p of A; b is packed. What A's rows are apart is given, those of B follow on each other.
+// c[m, :columns] = initial + sum_p a[p, m] b[p, :] for M columns of A side by side, over `rows` times
+// `pixels` rows p of A; b is packed. What A's rows are apart is given, those of B follow on each
+// other. `initial` is what c holds where `accumulate`, else 0.
 template <class T, int M, int NV>
 inline void multiply_transposed_tile(const T* a, long rows, long row_step, long pixels, long step,
-                                     const T* b, T* c, long c_step) {
+                                     const T* b, bool accumulate, T* c, long c_step, long columns) {
     constexpr int L = lanes<T>;
     Vector<T> sum[M][NV];
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < NV; v++) sum[m][v] = load(c + m * c_step + v * L);
+        for (int v = 0; v < NV; v++)
+            sum[m][v] = accumulate ? load_columns(c + m * c_step + v * L, columns - v * L) : Vector<T>{};
     for (long row = 0; row < rows; row++) {
         const T* pixel = a + row * row_step;
         for (long p = 0; p < pixels; p++, pixel += step, b += NV * L) {
@@ -129,21 +142,39 @@ inline void multiply_transposed_tile(const T* a, long rows, long row_step, long 
         }
     }
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < NV; v++) store(c + m * c_step + v * L, sum[m][v]);
+        for (int v = 0; v < NV; v++) store_columns(c + m * c_step + v * L, sum[m][v], columns - v * L);
 }
 
+// The same for any number of columns of A.
 template <class T, int NV>
 inline void multiply_transposed(long count, const T* a, long rows, long row_step, long pixels,
-                                long step, const T* b, T* c, long c_step) {
-    switch (count) {
+                                long step, const T* b, bool accumulate, T* c, long c_step,
+                                long columns) {
+    long tiles = (count + tile_rows - 1) / tile_rows;
+    for (long t = 0; t < tiles; t++) {
+        long begin = count * t / tiles, many = count * (t + 1) / tiles - begin;
+        const T* at = a + begin;
+        T* ct = c + begin * c_step;
+        switch (many) {
 #define CASE(M)                                                                              \
     case M:                                                                                  \
-        multiply_transposed_tile<T, M, NV>(a, rows, row_step, pixels, step, b, c, c_step);   \
+        multiply_transposed_tile<T, M, NV>(at, rows, row_step, pixels, step, b, accumulate,  \
+                                           ct, c_step, columns);                             \
         break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if defined(__AVX512F__) || defined(__aarch64__)
-        CASE(7) CASE(8)
+            CASE(7) CASE(8)
 #endif
 #undef CASE
+        }
     }
+}
+
+// Call f with the number of vectors in a panel of this width as a constant.
+template <class T, class F>
+inline void with_panel(long width, F f) {
+    if (width == panel_width<T>)
+        f(std::integral_constant<int, 2>{});
+    else
+        f(std::integral_constant<int, 1>{});
 }

@@ -4,6 +4,10 @@
 #include "activation.h"
 #include "simd.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 template <class T>
 inline Vector<T> select(Mask<T> mask, Vector<T> yes, Vector<T> no) {
     return mask ? yes : no;
@@ -29,39 +33,60 @@ inline Vector<T> absolute(Vector<T> x) {
     return as_vector<T>(as_bits<T>(x) & ~sign);
 }
 
-// x * 2^k by adding k to the exponent's bits, in two halves so that neither leaves the range.
+// The lesser and the greater; b where either is NaN, which is what one instruction does.
 template <class T>
-inline Vector<T> scale_by_power(Vector<T> x, Mask<T> k) {
-    constexpr int mantissa = sizeof(T) == 4 ? 23 : 52, bias = sizeof(T) == 4 ? 127 : 1023;
-    Mask<T> half = k >> 1;
-    return x * as_vector<T>((half + bias) << mantissa) *
-           as_vector<T>((k - half + bias) << mantissa);
+inline Vector<T> lesser(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return (Vector<T>)_mm512_min_ps((__m512)a, (__m512)b);
+    else return (Vector<T>)_mm512_min_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (Vector<T>)_mm256_min_ps((__m256)a, (__m256)b);
+    else return (Vector<T>)_mm256_min_pd((__m256d)a, (__m256d)b);
+#else
+    return select<T>(a < b, a, b);
+#endif
 }
 
-// e^x: x = k log 2 + r with |r| <= log(2) / 2, a polynomial for e^r, and 2^k by the exponent.
-// Within 1 unit of the last place in float and in double. NaN stays NaN.
+template <class T>
+inline Vector<T> greater(Vector<T> a, Vector<T> b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) return (Vector<T>)_mm512_max_ps((__m512)a, (__m512)b);
+    else return (Vector<T>)_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 4) return (Vector<T>)_mm256_max_ps((__m256)a, (__m256)b);
+    else return (Vector<T>)_mm256_max_pd((__m256d)a, (__m256d)b);
+#else
+    return select<T>(a > b, a, b);
+#endif
+}
+
+// e^x: x = k log 2 + r with |r| <= log(2) / 2, a polynomial for e^r, and 2^k by the exponent's bits.
+// Within 2 units of the last place. Infinity where the result would be too large; where it would be
+// less than the smallest normal number, about that number; NaN stays NaN.
 template <class T>
 inline Vector<T> exp(Vector<T> x) {
     constexpr bool single = sizeof(T) == 4;
-    // Beyond these the result is 0 or infinity anyway.
-    constexpr T low = single ? T(-104) : T(-746), high = single ? T(89) : T(710);
-    Vector<T> clamped = select<T>(x < low, broadcast(low), select<T>(x > high, broadcast(high), x));
+    constexpr T low = single ? T(-87.3) : T(-708.3), high = single ? T(89) : T(710);
+    const Vector<T> clamped = lesser<T>(broadcast(high), greater<T>(broadcast(low), x));
     // Adding 1.5 * 2^mantissa rounds to an integer, which then stands in the lowest bits.
     constexpr T shift = single ? T(12582912) : T(6755399441055744);
-    Vector<T> shifted = clamped * T(1.4426950408889634074) + shift;
-    Mask<T> k = as_bits<T>(shifted) - as_bits<T>(broadcast(shift));
-    Vector<T> whole = shifted - shift;
+    const Vector<T> shifted = clamped * T(1.4426950408889634074) + shift;
+    const Vector<T> whole = shifted - shift;
     // log 2 in two parts, the first with so few bits that its product is exact.
     constexpr T log2_high = single ? T(0.693359375) : T(6.93145751953125e-1);
     constexpr T log2_low = single ? T(-2.12194440054690583e-4) : T(1.42860682030941723212e-6);
     Vector<T> r = clamped - whole * log2_high;
     r = r - whole * log2_low;
-    // The series 1 + r + r^2 (1/2! + r/3! + ...), as long as its terms count.
-    Vector<T> q;
+    Vector<T> q;  // (e^r - 1 - r) / r^2
     if constexpr (single) {
-        q = broadcast(T(1.0 / 5040));
-        q = q * r + T(1.0 / 720);
+        // The coefficients that make the largest relative error least, 3e-9.
+        q = broadcast(T(0.0013814598474660884));
+        q = q * r + T(0.008368716887329757);
+        q = q * r + T(0.04166838804883384);
+        q = q * r + T(0.16666520631627338);
+        q = q * r + T(0.499999934477791);
     } else {
+        // The series, as long as its terms count.
         q = broadcast(T(1.0 / 6227020800));
         q = q * r + T(1.0 / 479001600);
         q = q * r + T(1.0 / 39916800);
@@ -70,21 +95,22 @@ inline Vector<T> exp(Vector<T> x) {
         q = q * r + T(1.0 / 40320);
         q = q * r + T(1.0 / 5040);
         q = q * r + T(1.0 / 720);
+        q = q * r + T(1.0 / 120);
+        q = q * r + T(1.0 / 24);
+        q = q * r + T(1.0 / 6);
+        q = q * r + T(0.5);
     }
-    q = q * r + T(1.0 / 120);
-    q = q * r + T(1.0 / 24);
-    q = q * r + T(1.0 / 6);
-    q = q * r + T(0.5);
-    Vector<T> result = scale_by_power<T>((q * r * r + r) + T(1), k);
-    return select<T>(x == x, result, x);
+    q = (q * r + T(1)) * r + T(1);
+    // The integer in the lowest bits, moved to the exponent, leaves those above it behind.
+    constexpr int mantissa = single ? 23 : 52;
+    constexpr Integer<T> one = (single ? Integer<T>(127) : Integer<T>(1023)) << mantissa;
+    return q * as_vector<T>((as_bits<T>(shifted) << mantissa) + one);
 }
 
-// 1 / (1 + e^-x) from e^-|x|, which cannot overflow.
+// 1 / (1 + e^-x): where e^-x is infinite, 0.
 template <class T>
 inline Vector<T> sigmoid(Vector<T> x) {
-    Vector<T> e = exp<T>(-absolute<T>(x));
-    Vector<T> r = T(1) / (T(1) + e);
-    return select<T>(x < T(0), e * r, r);
+    return T(1) / (T(1) + exp<T>(-x));
 }
 
 // (1 - e) / (1 + e) with e = e^(-2 |x|); near 0, where 1 - e would lose digits, the expansion of

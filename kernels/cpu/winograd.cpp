@@ -136,6 +136,20 @@ void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float
 
 // The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
 void transform_weights(const Correlation<float>& p, float* to) {
+    // The weights of neighbouring outputs side by side, to be loaded as vectors.
+    Scratch<float> copy(p.weight_output == 1 ? 0 : 9 * p.channels * p.outputs);
+    const float* weight = p.weight;
+    long row = p.weight_row, column = p.weight_column, channel = p.weight_channel;
+    if (p.weight_output != 1) {
+        for_each_range(p.outputs, 16, [&](long begin, long end) {
+            for (long tap = 0; tap < 9; tap++)
+                for (long o = begin; o < end; o++)
+                    for (long c = 0; c < p.channels; c++)
+                        copy[(tap * p.channels + c) * p.outputs + o] =
+                            p.weight_at(tap / 3, tap % 3, c, o);
+        });
+        weight = copy, channel = p.outputs, column = p.channels * channel, row = 3 * column;
+    }
     const long panels = (p.outputs + panel - 1) / panel;
     for_each_task(panels, [&](long k) {
         const long first = k * panel, width = panel_columns<float>(first, p.outputs);
@@ -146,8 +160,8 @@ void transform_weights(const Correlation<float>& p, float* to) {
                 const long filled = std::clamp<long>(p.outputs - first - v, 0, L);
                 for (long i = 0; i < 3; i++)
                     for (long j = 0; j < 3; j++)
-                        for (long o = 0; o < filled; o++)
-                            g[i * tile_side + j][o] = p.weight_at(i, j, c, first + v + o);
+                        g[i * tile_side + j] = load_columns(
+                            weight + i * row + j * column + c * channel + first + v, filled);
                 for (int j = 0; j < 3; j++) transform_weight(g + j, tile_side);
                 for (int i = 0; i < tile_side; i++) transform_weight(g + i * tile_side, 1);
                 for (long x = 0; x < points; x++)
@@ -228,12 +242,10 @@ void correlate_winograd(const Correlation<float>& p) {
             for (long k = 0; k < points; k++, b += p.channels * width) {
                 const float* a = images + k * image_step;
                 float* c = products + k * product_step;
-                if (width == panel)
-                    multiply_panel<float, 2>(count, a, channels, runs, b, nullptr, false, c, width,
-                                             width);
-                else
-                    multiply_panel<float, 1>(count, a, channels, runs, b, nullptr, false, c, width,
-                                             width);
+                with_panel<float>(width, [&](auto vectors) {
+                    multiply_panel<float, vectors.value>(count, a, channels, runs, b, nullptr,
+                                                         false, c, width, width);
+                });
             }
             for (long t = 0; t < count; t++)
                 store_tile(p, tiles, begin + t, products + t * width, product_step, first, width);
@@ -304,21 +316,14 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
             const long k = task / tasks_a_point, part = task % tasks_a_point;
             const long from = part_begin(channels, part, tasks_a_point);
             const long to = part_begin(channels, part + 1, tasks_a_point);
-            const long rows = (to - from + tile_rows - 1) / tile_rows;
-            for (long column = 0; column < p.outputs; column += panel) {
-                const long width = panel_columns<float>(column, p.outputs);
-                const float* b = gradients + k * grad_step + column * count;
-                for (long r = 0; r < rows; r++) {
-                    const long c = from + part_begin(to - from, r, rows);
-                    const long many = from + part_begin(to - from, r + 1, rows) - c;
-                    const float* a = images + k * image_step + c;
-                    float* sum = sums + (k * channels + c) * outputs + column;
-                    if (width == panel)
-                        multiply_transposed<float, 2>(many, a, 1, 0, count, channels, b, sum, outputs);
-                    else
-                        multiply_transposed<float, 1>(many, a, 1, 0, count, channels, b, sum, outputs);
-                }
-            }
+            for (long column = 0; column < p.outputs; column += panel)
+                with_panel<float>(panel_columns<float>(column, p.outputs), [&](auto vectors) {
+                    multiply_transposed<float, vectors.value>(
+                        to - from, images + k * image_step + from, 1, 0, count, channels,
+                        gradients + k * grad_step + column * count, true,
+                        sums + (k * channels + from) * outputs + column, outputs,
+                        outputs - column);
+                });
         });
     }
 

@@ -11,12 +11,13 @@ import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.backends.interface import Array, FusedActivation, Window
+from tinygrad_mask.backends.interface import Array, DeviceError, FusedActivation, Window
 from tinygrad_mask.backends.reference import ReferenceBackend
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
@@ -25,6 +26,7 @@ run."""
 
 KERNELS_VARIABLE = "TINYGRAD_MASK_KERNELS"
 THREADS_VARIABLE = "TINYGRAD_MASK_NUM_THREADS"
+MOST_THREADS = 1024
 
 
 # --- which kernels, how many threads ------------------------------------------------------------
@@ -33,16 +35,16 @@ THREADS_VARIABLE = "TINYGRAD_MASK_NUM_THREADS"
 def load_kernels(instruction_set: str) -> Any:
     """Return the kernels compiled for an instruction set.
 
-    Raises `ImportError` where they were not built, or where this processor cannot run them.
+    Raises `DeviceError` where they were not built, or where this processor cannot run them.
     """
     try:
         # Any processor of the kind can load this one, which asks it what else it can do.
         baseline = importlib.import_module("tinygrad_mask.backends._cpu_baseline")
+        if instruction_set not in baseline.runnable():
+            raise DeviceError(f"this processor cannot run kernels for {instruction_set}")
+        return importlib.import_module(f"tinygrad_mask.backends._cpu_{instruction_set}")
     except ImportError as error:
-        raise ImportError("the kernels for the CPU were not built") from error
-    if instruction_set not in baseline.runnable():
-        raise ImportError(f"this processor cannot run kernels for {instruction_set}")
-    return importlib.import_module(f"tinygrad_mask.backends._cpu_{instruction_set}")
+        raise DeviceError(f"the kernels for {instruction_set} were not built: {error}") from error
 
 
 def available_instruction_sets() -> list[str]:
@@ -51,24 +53,25 @@ def available_instruction_sets() -> list[str]:
     for name in INSTRUCTION_SETS:
         try:
             load_kernels(name)
-        except ImportError:
+        except DeviceError:
             continue
         available.append(name)
     return available
 
 
-def choose_backend() -> ReferenceBackend:
+@cache
+def cpu_backend() -> ReferenceBackend:
     """Return the backend of device `cpu`: the best kernels, or those of `TINYGRAD_MASK_KERNELS`.
 
-    Raises `ValueError` for a name that is none, `ImportError` for kernels that are not to be had;
-    warns, and takes the reference, where nothing was compiled.
+    Raises `DeviceError` for a name that is none or kernels that are not to be had; warns, and takes
+    the reference, where nothing was compiled.
     """
     wanted = os.environ.get(KERNELS_VARIABLE, "auto")
     if wanted == "reference":
         return ReferenceBackend()
     if wanted not in ("auto", *INSTRUCTION_SETS):
         names = ", ".join(("auto", *INSTRUCTION_SETS, "reference"))
-        raise ValueError(f"{KERNELS_VARIABLE}: expected one of {names}, got {wanted!r}")
+        raise DeviceError(f"{KERNELS_VARIABLE}: expected one of {names}, got {wanted!r}")
     if wanted != "auto":
         return CpuBackend(wanted)
     available = available_instruction_sets()
@@ -87,12 +90,12 @@ def default_num_threads() -> int:
     """Return `TINYGRAD_MASK_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors that this
     process may run on.
 
-    Raises `ValueError` where the first of these is no positive integer.
+    Raises `DeviceError` where the first of these is no positive integer.
     """
     given = os.environ.get(THREADS_VARIABLE)
     if given is not None:
         if not given.isdecimal() or int(given) < 1:
-            raise ValueError(f"{THREADS_VARIABLE}: expected a positive integer, got {given!r}")
+            raise DeviceError(f"{THREADS_VARIABLE}: expected a positive integer, got {given!r}")
         return int(given)
     inherited = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if inherited.isdecimal() and int(inherited) >= 1:
@@ -102,29 +105,38 @@ def default_num_threads() -> int:
     return os.cpu_count() or 1
 
 
-_threads = threading.Lock()
-_num_threads = default_num_threads()
-_loaded: list[Any] = []
+class _Threads:
+    """How many threads the kernels use, and the kernels that have to be told."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.count: int | None = None  # until it is first asked for
+        self.kernels: list[Any] = []
+
+
+_threads = _Threads()
 
 
 def get_num_threads() -> int:
     """Return how many threads a compiled kernel uses."""
-    return _num_threads
+    with _threads.lock:
+        if _threads.count is None:
+            _threads.count = default_num_threads()
+        return _threads.count
 
 
 def set_num_threads(count: int) -> None:
     """Have compiled kernels use `count` threads from now on, in all Python threads.
 
-    Results depend on the number of threads in their last bits, and on nothing else. (NumPy's own
-    matrix products have a number of their own, see the package threadpoolctl.) Raises `ValueError`
-    unless `count` is a positive integer.
+    Results depend on the number of threads in their last bits, and on nothing else. (What NumPy's
+    own BLAS still computes has a number of its own, see the package threadpoolctl.) Raises
+    `ValueError` unless `count` is a positive integer.
     """
-    global _num_threads
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"set_num_threads: expected a positive integer, got {count!r}")
-    with _threads:
-        _num_threads = count
-        for kernels in _loaded:
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_THREADS:
+        raise ValueError(f"set_num_threads: expected 1 to {MOST_THREADS}, got {count!r}")
+    with _threads.lock:
+        _threads.count = count
+        for kernels in _threads.kernels:
             kernels.set_num_threads(count)
 
 
@@ -171,19 +183,35 @@ class CpuBackend(ReferenceBackend):
     def __init__(self, instruction_set: str) -> None:
         self.instruction_set = instruction_set
         self.kernels = load_kernels(instruction_set)
-        with _threads:
-            _loaded.append(self.kernels)
-            self.kernels.set_num_threads(_num_threads)
+        count = get_num_threads()
+        with _threads.lock:
+            _threads.kernels.append(self.kernels)
+            self.kernels.set_num_threads(count)
 
     def computing(self) -> AbstractContextManager[None]:
         return _Computing(self.kernels, super().computing())
 
-    # --- linear maps ------------------------------------------------------------------------
+    # --- matrix products --------------------------------------------------------------------
 
-    def _activate(self, x: Array, activation: FusedActivation) -> Array:
-        if activation != "none":
-            self.kernels.activation(activation, x, x, 0.0)
-        return x
+    def linear(
+        self, x: Array, weight: Array, bias: Array | None, activation: FusedActivation
+    ) -> Array:
+        y = np.empty((x.shape[0], weight.shape[1]), x.dtype)
+        bias = None if bias is None else _dense(bias)
+        self.kernels.matmul(_dense(x), _dense(weight), False, bias, activation, y)
+        return y
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        if x.ndim != 2 or y.ndim != 2 or not _is_float(x):
+            return super().matmul(x, y)
+        z = np.empty((x.shape[0], y.shape[1]), x.dtype)
+        if x.T.flags.c_contiguous and not x.flags.c_contiguous:
+            self.kernels.matmul_transposed(x.T, _dense(y), z)
+        elif y.T.flags.c_contiguous and not y.flags.c_contiguous:
+            self.kernels.matmul(_dense(x), y.T, True, None, "none", z)
+        else:
+            self.kernels.matmul(_dense(x), _dense(y), False, None, "none", z)
+        return z
 
     # --- convolution ------------------------------------------------------------------------
 

@@ -21,6 +21,10 @@ FusedActivation: TypeAlias = Literal["none", "relu", "sigmoid", "tanh"]
 """An activation that a convolution or a linear map can end with."""
 
 
+class DeviceError(ValueError):
+    """A device, or what it would need, is not to be had here; the message says what."""
+
+
 class Window(NamedTuple):
     """How a window slides over an image: the geometry shared by convolution and pooling.
 
@@ -73,7 +77,11 @@ class Backend(ABC):
     ) -> Array:
         """Draw an array of zeros and ones that is 1 with probability `p`, on this device."""
 
-    # --- linear maps ------------------------------------------------------------------------
+    # --- matrix products --------------------------------------------------------------------
+
+    @abstractmethod
+    def matmul(self, x: Array, y: Array) -> Array:
+        """The matrix product of x (..., M, K) and y (..., K, N), the same leading axes in both."""
 
     @abstractmethod
     def linear(

@@ -40,12 +40,15 @@ class ReferenceBackend(Backend):
     ) -> Array:
         return self.asarray((rng.random(shape, dtype=np.float32) < p).astype(dtype))
 
-    # --- linear maps ------------------------------------------------------------------------
+    # --- matrix products --------------------------------------------------------------------
+
+    def matmul(self, x: Array, y: Array) -> Array:
+        return self.xp.matmul(x, y)
 
     def linear(
         self, x: Array, weight: Array, bias: Array | None, activation: FusedActivation
     ) -> Array:
-        y = x @ weight
+        y = self.matmul(x, weight)
         if bias is not None:
             y += bias
         return self._activate(y, activation)
@@ -61,8 +64,8 @@ class ReferenceBackend(Backend):
     ) -> tuple[Array | None, Array | None, Array | None]:
         grad_output = self._before_activation(grad_output, activation, y)
         return (
-            grad_output @ weight.T if needed[0] else None,
-            x.T @ grad_output if needed[1] else None,
+            self.matmul(grad_output, weight.T) if needed[0] else None,
+            self.matmul(x.T, grad_output) if needed[1] else None,
             grad_output.sum(axis=0) if needed[2] else None,
         )
 

@@ -22,14 +22,14 @@ class MatMul(Function):
     def forward(ctx: Node, x: Array, y: Array) -> Array:
         need_x, need_y = ctx.needs_input_grad
         ctx.save_for_backward(x if need_y else None, y if need_x else None)
-        return ctx.xp.matmul(x, y)
+        return ctx.backend.matmul(x, y)
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array | None, Array | None]:
         x, y = ctx.saved_arrays
         return (
-            None if y is None else ctx.xp.matmul(grad_output, y.swapaxes(-1, -2)),
-            None if x is None else ctx.xp.matmul(x.swapaxes(-1, -2), grad_output),
+            None if y is None else ctx.backend.matmul(grad_output, y.swapaxes(-1, -2)),
+            None if x is None else ctx.backend.matmul(x.swapaxes(-1, -2), grad_output),
         )
 
 

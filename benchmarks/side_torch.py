@@ -1,0 +1,238 @@
+"""PyTorch's side of the benchmarks, in its two layouts: contiguous (NCHW) and channels_last."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from problems import Conv, Elementwise, Network, Pool
+from side_by_side import Side, TrainingSide
+from torch import nn
+
+aten = torch.ops.aten
+ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+
+
+class Torch(Side):
+    """What networks and kernels have in common."""
+
+    layout = torch.contiguous_format
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        torch.set_num_threads(threads)
+
+    def version(self) -> str:
+        """Say what is measured."""
+        return f"PyTorch {torch.__version__}"
+
+    def images(self, nhwc: np.ndarray) -> torch.Tensor:
+        """Return images, or their gradients, as NCHW in this side's layout."""
+        return torch.from_numpy(nhwc).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+
+    def weights(self, hwio: np.ndarray) -> torch.Tensor:
+        """Return the weights of a convolution as OIHW in this side's layout."""
+        return torch.from_numpy(hwio).permute(3, 2, 0, 1).contiguous(memory_format=self.layout)
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+class Training(Torch, TrainingSide):
+    """A network in training, and at inference."""
+
+    def load(self, network: Network, weights: dict[str, np.ndarray]) -> None:
+        """Build a network with its data and the initial weights of the other side."""
+        x, y = network.data()
+        self.x = self.images(x) if x.ndim == 4 else torch.from_numpy(x)
+        self.y = torch.from_numpy(y)
+        self.model = build(network)
+        self.model.load_state_dict(converted(network, weights))
+        self.model.to(memory_format=self.layout)
+        self.cross_entropy = network.kind == "cnn"
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            network.lr,
+            momentum=network.momentum,
+            weight_decay=network.weight_decay,
+            fused=network.momentum > 0,  # without momentum the fused update is the slower one
+        )
+
+    def step(self) -> torch.Tensor:
+        """Make a training step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        scores = self.model(self.x)
+        if self.cross_entropy:
+            loss = F.cross_entropy(scores, self.y)
+        else:
+            loss = F.mse_loss(scores, self.y, reduction="sum") / (2 * len(scores))
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def prepare(self, task: tuple[str, int]) -> None:
+        """Get ready for ("step", 0) or ("inference", batch)."""
+        what, batch = task
+        self.model.train(what == "step")
+        if what == "step":
+            self.run = self.step
+        else:
+            x = self.x[:batch].contiguous(memory_format=self.layout)
+            self.run = lambda: self.infer(x)
+
+    def infer(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the scores of images."""
+        with torch.inference_mode():
+            return self.model(x)
+
+
+class TrainingChannelsLast(Training):
+    """The same with images and weights in the layout NHWC."""
+
+    layout = torch.channels_last
+
+
+def build(network: Network) -> nn.Sequential:
+    """Build a network; each layer is where the other side has it too."""
+    activation = ACTIVATIONS[network.activation]
+    layers: list[nn.Module] = []
+    inputs = 3
+    for outputs in network.channels:
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), activation(), nn.MaxPool2d(2)]
+        inputs = outputs
+    bias = network.kind == "cnn"
+    layers += [
+        nn.Flatten(),
+        nn.Linear(int(np.prod(network.flattened())), network.hidden, bias=bias),
+        activation(),
+        nn.Linear(network.hidden, network.classes, bias=bias),
+    ]
+    return nn.Sequential(*layers)
+
+
+def converted(network: Network, weights: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """Return the other side's weights in PyTorch's order of axes.
+
+    HWIO becomes OIHW, and (inputs, outputs) its transpose. The first dense layer after images sees
+    them channel by channel, so that its inputs change places.
+    """
+    height, width, channels = network.flattened()
+    state = {}
+    for name, array in weights.items():
+        if array.ndim == 4:
+            array = array.transpose(3, 2, 0, 1)
+        elif array.ndim == 2:
+            if network.channels and len(array) == height * width * channels:
+                array = array.reshape(height, width, channels, -1).transpose(2, 0, 1, 3)
+                array = array.reshape(height * width * channels, -1)
+            array = array.T
+        state[name] = torch.from_numpy(np.ascontiguousarray(array))
+    return state
+
+
+# --- kernels --------------------------------------------------------------------------------------
+
+
+class Kernels(Torch):
+    """Single kernels, one at a time."""
+
+    def around(self) -> AbstractContextManager[Any]:
+        """Return the context in which the calls cost least."""
+        return torch.inference_mode()
+
+    def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
+        """Get ready for a direction of a problem."""
+        problem, direction = task
+        with self.around():
+            if isinstance(problem, Conv):
+                self.prepare_conv(problem, direction)
+            elif isinstance(problem, Pool):
+                self.prepare_pool(problem, direction)
+            else:
+                self.prepare_elementwise(problem, direction)
+
+    def prepare_conv(self, problem: Conv, direction: str) -> None:
+        """Get ready for a convolution; the gradient of the bias comes with that of the weight."""
+        x, weight, bias, grad = problem.arrays()
+        x, weight, grad = self.images(x), self.weights(weight), self.images(grad)
+        bias = torch.from_numpy(bias)
+        stride, padding, dilation = (
+            [n, n] for n in (problem.stride, problem.padding, problem.dilation)
+        )
+        groups = problem.groups
+
+        def backward(*wanted: bool) -> list[torch.Tensor]:
+            return aten.convolution_backward(
+                grad,
+                x,
+                weight,
+                [problem.o],
+                stride,
+                padding,
+                dilation,
+                False,
+                [0, 0],
+                groups,
+                wanted,
+            )
+
+        self.run = {
+            "forward": lambda: (F.conv2d(x, weight, bias, stride, padding, dilation, groups),),
+            "grad_input": lambda: backward(True, False, False)[:1],
+            "grad_weight": lambda: backward(False, True, True)[1:],
+        }[direction]
+
+    def prepare_pool(self, problem: Pool, direction: str) -> None:
+        """Get ready for a pooling."""
+        x, grad = map(self.images, problem.arrays())
+        window = [problem.kernel] * 2, [problem.stride] * 2, [problem.padding] * 2
+        if problem.kind == "max":
+            rest = (*window, [1, 1], False)
+            _, indices = aten.max_pool2d_with_indices(x, *rest)
+            self.run = {
+                "forward": lambda: aten.max_pool2d_with_indices(x, *rest)[:1],
+                "grad_input": lambda: (
+                    aten.max_pool2d_with_indices_backward(grad, x, *rest, indices),
+                ),
+            }[direction]
+        else:
+            rest = (*window, False, True, None)
+            self.run = {
+                "forward": lambda: (aten.avg_pool2d(x, *rest),),
+                "grad_input": lambda: (aten.avg_pool2d_backward(grad, x, *rest),),
+            }[direction]
+
+    def prepare_elementwise(self, problem: Elementwise, direction: str) -> None:
+        """Get ready for an activation."""
+        x, grad = map(torch.from_numpy, problem.arrays())
+        if problem.name == "sigmoid":
+            y = torch.sigmoid(x)
+            self.run = {
+                "forward": lambda: (torch.sigmoid(x),),
+                "grad_input": lambda: (aten.sigmoid_backward(grad, y),),
+            }[direction]
+        else:
+            y = torch.relu(x)
+            self.run = {
+                "forward": lambda: (torch.relu(x),),
+                "grad_input": lambda: (aten.threshold_backward(grad, y, 0),),
+            }[direction]
+
+    def result(self, most: int) -> list[np.ndarray]:
+        """Return, of each array that the call returns, the first elements in the other's order."""
+        with self.around():
+            results = self.run()
+        arrays = []
+        for result in results:
+            if result.ndim == 4:
+                is_weight = len(results) == 2  # with the bias
+                result = result.permute(2, 3, 1, 0) if is_weight else result.permute(0, 2, 3, 1)
+            arrays.append(result.reshape(-1)[:most].numpy().copy())
+        return arrays
+
+
+class KernelsChannelsLast(Kernels):
+    """The same with images and weights in the layout NHWC."""
+
+    layout = torch.channels_last

@@ -1,0 +1,161 @@
+// Matrix products in blocks that fit the caches (Goto and van de Geijn, 'Anatomy of High-Performance
+// Matrix Multiplication', 2008), with the tiles of the convolutions. NumPy's BLAS does as well by
+// itself, but its threads, waiting for more to do, take the processors from ours.
+
+#include "matmul.h"
+
+#include "parallel.h"
+#include "scratch.h"
+#include "tile.h"
+
+namespace {
+
+// A block of B is 256 rows of up to 16 panels: one panel, 16 KiB, stays in the first cache while all
+// rows of A's block go past it, the rest in the second.
+constexpr long block_depth = 256;
+constexpr long block_panels = 16;
+constexpr long block_rows = 40 * tile_rows;
+
+// Rows [first, first + depth) of b as packed panels of the columns [begin, end): row by row, since
+// they lie side by side in memory. Zeros where there are no more columns.
+template <class T>
+void pack_rows(const T* b, long n, long first, long depth, long begin, long end, T* packed) {
+    for (long i = 0; i < depth; i++) {
+        const T* row = b + (first + i) * n;
+        for (long column = begin; column < end; column += panel_width<T>) {
+            const long width = panel_columns<T>(column, n);
+            T* to = packed + (column - begin) * depth + i * width;
+            for (long v = 0; v < width; v += lanes<T>)
+                store(to + v, load_columns(row + column + v, n - column - v));
+        }
+    }
+}
+
+// The same of b laid out as (n, k): its rows are the columns of the panels.
+template <class T>
+void pack_columns(const T* b, long n, long k, long first, long depth, long begin, long end,
+                  T* packed) {
+    for (long column = begin; column < end; column += panel_width<T>) {
+        const long width = panel_columns<T>(column, n);
+        const long filled = std::min(width, n - column);
+        T* to = packed + (column - begin) * depth;
+        for (long j = 0; j < width; j++) {
+            const T* from = b + (column + j) * k + first;
+            for (long i = 0; i < depth; i++) to[i * width + j] = j < filled ? from[i] : T(0);
+        }
+    }
+}
+
+// c = f(a b + bias) for one row of a: b, read once as it lies in memory, is all that takes time.
+template <class T>
+void multiply_row(long n, long k, const T* a, const T* b, const T* bias, Activation activation,
+                  T* c) {
+    constexpr int vectors = 8;
+    constexpr long width = vectors * lanes<T>;
+    for_each_range((n + width - 1) / width, 1 + (1 << 16) / (width * (k + 1)),
+                   [&](long begin, long end) {
+        for (long block = begin; block < end; block++) {
+            const long first = block * width, columns = std::min(width, n - first);
+            Vector<T> sum[vectors];
+            for (int v = 0; v < vectors; v++)
+                sum[v] = bias ? load_columns(bias + first + v * lanes<T>, columns - v * lanes<T>)
+                              : Vector<T>{};
+            const T* row = b + first;
+            if (columns == width)
+                for (long i = 0; i < k; i++, row += n) {
+                    const Vector<T> ai = broadcast(a[i]);
+#pragma GCC unroll 8
+                    for (int v = 0; v < vectors; v++) sum[v] += ai * load(row + v * lanes<T>);
+                }
+            else
+                for (long i = 0; i < k; i++, row += n) {
+                    const Vector<T> ai = broadcast(a[i]);
+                    for (int v = 0; v < vectors; v++)
+                        sum[v] += ai * load_columns(row + v * lanes<T>, columns - v * lanes<T>);
+                }
+            for (int v = 0; v < vectors; v++)
+                store_columns(c + first + v * lanes<T>, sum[v], columns - v * lanes<T>);
+            activate_here(activation, c + first, columns);
+        }
+    });
+}
+
+}  // namespace
+
+template <class T>
+void matmul(long m, long n, long k, const T* a, const T* b, bool b_transposed, const T* bias,
+            Activation activation, T* c) {
+    if (m == 0 || n == 0) return;
+    if (m == 1 && !b_transposed) return multiply_row(n, k, a, b, bias, activation, c);
+    const long panels = (n + panel_width<T> - 1) / panel_width<T>;
+    const long row_blocks = (m + block_rows - 1) / block_rows;
+    const int threads = m * n * k < (1 << 16) ? 1 : get_num_threads();
+    // A task is a block of rows and some of the panels: few tasks, since each copies its rows.
+    const long least = (panels + block_panels - 1) / block_panels;
+    const long groups = std::min(panels, std::max((threads + row_blocks - 1) / row_blocks, least));
+    for_each_task(row_blocks * groups, threads, [&](long task) {
+        const long block = task / groups, group = task % groups;
+        const long row = part_begin(m, block, row_blocks);
+        const long rows = part_begin(m, block + 1, row_blocks) - row;
+        const long begin = part_begin(panels, group, groups) * panel_width<T>;
+        const long end = std::min(n, part_begin(panels, group + 1, groups) * panel_width<T>);
+        const long most = std::min(block_depth, std::max<long>(k, 1));
+        // A's rows are copied: apart by a power of 2 they would compete for the same cache lines.
+        const long a_step = most + lanes<T>;
+        Scratch<T> packed_a(rows * a_step), packed_b(packed_size<T>(most, end - begin));
+        Scratch<T> packed_bias(packed_size<T>(1, end - begin));
+        if (bias) pack_rows<T>(bias, n, 0, 1, begin, end, packed_bias);
+        for (long first = 0; first == 0 || first < k; first += most) {
+            const long depth = std::min(most, k - first);
+            for (long i = 0; i < rows; i++)
+                std::copy_n(a + (row + i) * k + first, depth, packed_a + i * a_step);
+            if (b_transposed)
+                pack_columns<T>(b, n, k, first, depth, begin, end, packed_b);
+            else
+                pack_rows<T>(b, n, first, depth, begin, end, packed_b);
+            const Runs runs = {1, 0, 1, 0, depth};
+            for (long column = begin; column < end; column += panel_width<T>)
+                with_panel<T>(panel_columns<T>(column, n), [&](auto vectors) {
+                    multiply_panel<T, vectors.value>(
+                        rows, packed_a, a_step, runs, packed_b + (column - begin) * depth,
+                        bias ? packed_bias + (column - begin) : nullptr, first > 0,
+                        c + row * n + column, n, n - column);
+                });
+        }
+        for (long i = row; i < row + rows; i++)
+            activate_here(activation, c + i * n + begin, end - begin);
+    });
+}
+
+template <class T>
+void matmul_transposed(long m, long n, long k, const T* a, const T* b, T* c) {
+    if (m == 0 || n == 0) return;
+    const long columns = packed_size<T>(1, n), most = std::min(block_depth, std::max<long>(k, 1));
+    const long blocks = (m + 95) / 96;
+    const int threads = m * n * k < (1 << 16) ? 1 : get_num_threads();
+    Scratch<T> packed_b(columns * most);
+    for (long first = 0; first == 0 || first < k; first += most) {
+        const long depth = std::min(most, k - first);
+        pack_rows<T>(b, n, first, depth, 0, n, packed_b);
+        for_each_task(blocks, threads, [&](long block) {
+            const long row = part_begin(m, block, blocks);
+            const long rows = part_begin(m, block + 1, blocks) - row;
+            Scratch<T> packed_a(rows * depth);
+            for (long i = 0; i < depth; i++)
+                std::copy_n(a + (first + i) * m + row, rows, packed_a + i * rows);
+            for (long column = 0; column < n; column += panel_width<T>)
+                with_panel<T>(panel_columns<T>(column, n), [&](auto vectors) {
+                    multiply_transposed<T, vectors.value>(rows, packed_a, 1, 0, depth, rows,
+                                                          packed_b + column * depth, first > 0,
+                                                          c + row * n + column, n, n - column);
+                });
+        });
+    }
+}
+
+#define INSTANTIATE(T)                                                                         \
+    template void matmul<T>(long, long, long, const T*, const T*, bool, const T*, Activation,  \
+                            T*);                                                               \
+    template void matmul_transposed<T>(long, long, long, const T*, const T*, T*);
+INSTANTIATE(float)
+INSTANTIATE(double)

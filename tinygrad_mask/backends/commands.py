@@ -1,0 +1,63 @@
+"""The command `kernels`: which kernels are in use here, and why."""
+
+import argparse
+import json
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from tinygrad_mask.backends import get_backend
+from tinygrad_mask.backends.cpu import (
+    INSTRUCTION_SETS,
+    KERNELS_VARIABLE,
+    THREADS_VARIABLE,
+    CpuBackend,
+    available_instruction_sets,
+    get_num_threads,
+)
+
+
+def add_kernels_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command can be told."""
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.set_defaults(run=kernels_command)
+
+
+def kernels_command(arguments: argparse.Namespace) -> None:
+    """Print which kernels the device `cpu` uses."""
+    found = describe_kernels()
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return
+    if found["in_use"] == "reference":
+        print("cpu: the NumPy kernels (the reference; much slower than compiled ones)")
+    else:
+        threads = f"{found['threads']} threads" if found["openmp"] else "1 thread (no OpenMP)"
+        print(
+            f"cpu: compiled kernels for {found['in_use']}, {found['vector_bits']} bits, {threads}"
+        )
+    print(f"  can run here:   {', '.join(found['available']) or 'none'}")
+    missing = {"not built": found["not_built"], "not for this processor": found["not_runnable"]}
+    for why, names in missing.items():
+        if names:
+            print(f"  {why + ':':<15} {', '.join(names)}")
+    for variable, value in found["environment"].items():
+        print(f"  {variable}: {'not set' if value is None else value}")
+
+
+def describe_kernels() -> dict[str, Any]:
+    """Return what the command prints, by name."""
+    backend = get_backend("cpu")
+    compiled = backend if isinstance(backend, CpuBackend) else None
+    available = available_instruction_sets()
+    built = [s for s in INSTRUCTION_SETS if find_spec(f"tinygrad_mask.backends._cpu_{s}")]
+    return {
+        "in_use": compiled.instruction_set if compiled else "reference",
+        "vector_bits": 8 * compiled.kernels.vector_bytes() if compiled else None,
+        "openmp": bool(compiled and compiled.kernels.openmp()),
+        "threads": get_num_threads() if compiled else 1,
+        "available": available,
+        "not_built": [s for s in INSTRUCTION_SETS if s not in built],
+        "not_runnable": [s for s in built if s not in available],
+        "environment": {v: os.environ.get(v) for v in (KERNELS_VARIABLE, THREADS_VARIABLE)},
+    }
