@@ -1,14 +1,15 @@
 #include "memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <new>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/mman.h>
-#endif
+#include <set>
+#include <utility>
 
 namespace {
 
@@ -16,7 +17,10 @@ namespace {
 constexpr size_t smallest = size_t(64) << 10;
 
 std::mutex guard;
-std::multimap<size_t, void*> kept;  // by size
+// What is kept: ranges of pages, by address and by size. Neighbours are always joined, also when
+// they were mapped one by one, since the system takes back any range of pages.
+std::map<char*, size_t> kept;
+std::set<std::pair<size_t, char*>> by_size;
 MemoryUse use{};
 
 size_t rounded(size_t size) {
@@ -24,69 +28,92 @@ size_t rounded(size_t size) {
     return (size + unit - 1) / unit * unit;
 }
 
-// Large blocks are mapped by themselves, so that those given back are no longer the process's.
 void* from_system(size_t size) {
-#ifdef MAP_ANONYMOUS
-    if (size >= smallest) {
-        void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) throw std::bad_alloc();
+    if (size < smallest) {
+        void* memory = std::aligned_alloc(64, size);
+        if (!memory) throw std::bad_alloc();
         return memory;
     }
-#endif
-    void* memory = std::aligned_alloc(64, size);
-    if (!memory) throw std::bad_alloc();
+    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
     return memory;
 }
 
-void to_system(void* memory, size_t size) {
-#ifdef MAP_ANONYMOUS
-    if (size >= smallest) {
+void keep(char* memory, size_t size) {
+    try {
+        const auto range = kept.emplace(memory, size).first;
+        try {
+            by_size.emplace(size, memory);
+        } catch (...) {
+            kept.erase(range);
+            throw;
+        }
+        use.unused += size;
+    } catch (const std::bad_alloc&) {  // no memory even to note it down
         munmap(memory, size);
-        return;
     }
-#endif
-    std::free(memory);
+}
+
+void take(std::map<char*, size_t>::iterator range) {
+    use.unused -= range->second;
+    by_size.erase({range->second, range->first});
+    kept.erase(range);
+}
+
+// Give the largest ranges back to the system until `size` more bytes are within the limit.
+void make_room(size_t size) {
+    const size_t peak = std::max(use.peak, use.used + size);
+    const size_t limit = peak + peak / 8 + (size_t(4) << 20);
+    while (!kept.empty() && use.used + use.unused + size > limit) {
+        const auto [length, memory] = *by_size.rbegin();
+        take(kept.find(memory));
+        munmap(memory, length);
+    }
 }
 
 }  // namespace
 
 void* allocate(size_t wanted) {
-    if (wanted > SIZE_MAX - 4096) throw std::bad_alloc();
+    if (wanted > SIZE_MAX / 2) throw std::bad_alloc();
     const size_t size = rounded(std::max<size_t>(wanted, 1));
     if (size < smallest) return from_system(size);
     std::lock_guard<std::mutex> lock(guard);
-    void* memory = nullptr;
-    if (auto found = kept.find(size); found != kept.end()) {
-        memory = found->second;
-        kept.erase(found);
-        use.unused -= size;
+    char* memory;
+    if (auto fit = by_size.lower_bound({size, nullptr}); fit != by_size.end()) {
+        const size_t length = fit->first;
+        memory = fit->second;
+        take(kept.find(memory));
+        if (length > size) keep(memory + size, length - size);
     } else {
-        // The unused blocks make room, the largest first.
-        const size_t limit = std::max(use.peak, use.used + size);
-        while (!kept.empty() && use.used + use.unused + size > limit) {
-            auto last = std::prev(kept.end());
-            to_system(last->second, last->first);
-            use.unused -= last->first;
-            kept.erase(last);
-        }
-        memory = from_system(size);
+        make_room(size);
+        memory = static_cast<char*>(from_system(size));
+        use.mapped++;
     }
     use.used += size;
     use.peak = std::max(use.peak, use.used);
     return memory;
 }
 
-void release(void* memory, size_t wanted) noexcept {
-    const size_t size = rounded(std::max<size_t>(wanted, 1));
-    if (size < smallest) return to_system(memory, size);
+void release(void* given, size_t wanted) noexcept {
+    size_t size = rounded(std::max<size_t>(wanted, 1));
+    if (size < smallest) return std::free(given);
     std::lock_guard<std::mutex> lock(guard);
     use.used -= size;
-    try {
-        kept.emplace(size, memory);
-        use.unused += size;
-    } catch (...) {  // no memory even to note it down
-        to_system(memory, size);
+    char* memory = static_cast<char*>(given);
+    auto next = kept.upper_bound(memory);
+    if (next != kept.end() && next->first == memory + size) {
+        size += next->second;
+        auto joined = next++;
+        take(joined);
     }
+    if (next != kept.begin()) {
+        auto before = std::prev(next);
+        if (before->first + before->second == memory) {
+            memory = before->first, size += before->second;
+            take(before);
+        }
+    }
+    keep(memory, size);
 }
 
 MemoryUse memory_use() {

@@ -454,6 +454,7 @@ PYBIND11_MODULE(MODULE_NAME, m) {
         const MemoryUse use = memory_use();
         py::dict result;
         result["used"] = use.used, result["unused"] = use.unused, result["peak"] = use.peak;
+        result["mapped"] = use.mapped;
         return result;
     });
     m.def("set_allocator", set_allocator);
