@@ -4,7 +4,8 @@ Which of the modules is used is decided at run time (backends/cpu.py), so that w
 built runs on another. All are optional: where there is no compiler, or one without the vector
 extension of GCC and Clang, the package installs all the same and runs on its NumPy kernels.
 
-TINYGRAD_MASK_SANITIZE=1 builds them with AddressSanitizer and UndefinedBehaviorSanitizer.
+TINYGRAD_MASK_SANITIZE=1 builds them with AddressSanitizer and UndefinedBehaviorSanitizer,
+TINYGRAD_MASK_INSTRUCTION_SETS=baseline,avx2 (say) only these.
 """
 
 import os
@@ -28,6 +29,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTION_SETS["avx512"] = ["-mavx512f", "-mavx512dq", "-mfma", "-mprefer-vector-width=512"]
     # GCC 12 and 13 warn of their own intrinsics.
     INSTRUCTION_SETS["avx512"].append("-Wno-maybe-uninitialized")
+
+wanted = os.environ.get("TINYGRAD_MASK_INSTRUCTION_SETS", ",".join(INSTRUCTION_SETS)).split(",")
+INSTRUCTION_SETS = {name: INSTRUCTION_SETS[name] for name in wanted}
 
 # No flag that changes what NaN and infinity do; products may be fused with additions.
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=fast"]

@@ -7,10 +7,32 @@ namespace {
 
 constexpr long grain = 1 << 15;  // elements a thread at least: a parallel region takes some 5 us
 
+// Call f(offset, load, store) over [begin, end) of an array at `to`; large arrays are streamed, since
+// they would not stay in the cache anyway.
+template <class T, class F>
+void for_each_element(T* to, long begin, long end, bool streamed, F f) {
+    if (streamed) {
+        const auto get = [](const T* p) { return load(p); };
+        long i = begin;
+        const long misaligned = reinterpret_cast<uintptr_t>(to + begin) % vector_bytes / sizeof(T);
+        const long head = std::min(end, begin + (misaligned ? lanes<T> - misaligned : 0));
+        for_each_vector<T>(head - i, [&](long k, auto get_some, auto put) { f(i + k, get_some, put); });
+        for (i = head; i + lanes<T> <= end; i += lanes<T>)
+            f(i, get, [](T* p, Vector<T> v) { stream(p, v); });
+        finish_streaming();
+        begin = i;
+    }
+    for_each_vector<T>(end - begin, [&](long k, auto get, auto put) { f(begin + k, get, put); });
+}
+
+// Bytes of an array beyond which it is written past the caches.
+constexpr long large = 32 << 20;
+
 template <class T>
-void forward_range(Activation activation, const T* x, T* y, long count, T slope) {
+void forward_range(Activation activation, const T* x, T* y, long begin, long end, bool streamed,
+                   T slope) {
     with_activation(activation, [&](auto a) {
-        for_each_vector<T>(count, [&](long i, auto get, auto put) {
+        for_each_element<T>(y, begin, end, streamed, [&](long i, auto get, auto put) {
             put(y + i, activate<a.value, T>(get(x + i), slope));
         });
     });
@@ -18,9 +40,9 @@ void forward_range(Activation activation, const T* x, T* y, long count, T slope)
 
 template <class T>
 void grad_range(Activation activation, const T* grad_output, const T* kept, T* grad_input,
-                long count, T slope) {
+                long begin, long end, bool streamed, T slope) {
     with_activation(activation, [&](auto a) {
-        for_each_vector<T>(count, [&](long i, auto get, auto put) {
+        for_each_element<T>(grad_input, begin, end, streamed, [&](long i, auto get, auto put) {
             put(grad_input + i,
                 activate_grad<a.value, T>(get(grad_output + i), get(kept + i), slope));
         });
@@ -31,23 +53,24 @@ void grad_range(Activation activation, const T* grad_output, const T* kept, T* g
 
 template <class T>
 void activation_forward(Activation activation, const T* x, T* y, long count, T slope) {
+    const bool streamed = count * long(sizeof(T)) > large && x != y;
     for_each_range(count, grain, [&](long begin, long end) {
-        forward_range(activation, x + begin, y + begin, end - begin, slope);
+        forward_range(activation, x, y, begin, end, streamed, slope);
     });
 }
 
 template <class T>
 void activation_grad(Activation activation, const T* grad_output, const T* kept, T* grad_input,
                      long count, T slope) {
+    const bool streamed = count * long(sizeof(T)) > large;
     for_each_range(count, grain, [&](long begin, long end) {
-        grad_range(activation, grad_output + begin, kept + begin, grad_input + begin, end - begin,
-                   slope);
+        grad_range(activation, grad_output, kept, grad_input, begin, end, streamed, slope);
     });
 }
 
 template <class T>
 void activate_here(Activation activation, T* y, long count) {
-    if (activation != Activation::none) forward_range(activation, y, y, count, T(0));
+    if (activation != Activation::none) forward_range(activation, y, y, 0, count, false, T(0));
 }
 
 template <class T>
@@ -56,7 +79,7 @@ void activation_grad_here(Activation activation, const T* grad_output, const T* 
     if (activation == Activation::none)
         memcpy(grad_input, grad_output, size_t(count) * sizeof(T));
     else
-        grad_range(activation, grad_output, kept, grad_input, count, T(0));
+        grad_range(activation, grad_output, kept, grad_input, 0, count, false, T(0));
 }
 
 #define INSTANTIATE(T)                                                                     \

@@ -40,6 +40,17 @@ void pack_gradient(const OutputGradient<T>& grad, long at, long pixels, long out
     });
 }
 
+// Copy `count` channels of `pixels` pixels to one after the other. The usual count is a constant to
+// the compiler, which then needs no call for each pixel.
+template <class T>
+void copy_channels(const T* from, long pixels, long step, long count, T* to) {
+    if (count == tile_rows)
+        for (long s = 0; s < pixels; s++) std::copy_n(from + s * step, tile_rows, to + s * tile_rows);
+    else
+        for (long s = 0; s < pixels; s++)
+            for (long k = 0; k < count; k++) to[s * count + k] = from[s * step + k];
+}
+
 }  // namespace
 
 template <class T>
@@ -74,9 +85,9 @@ void grad_weight_direct(const Correlation<T>& p, const OutputGradient<T>& grad, 
                     long from_row_step = row_step, from_step = pixel_step;
                     if (p.outputs > 2 * panel_width<T>) {
                         T* copy = few;
-                        for (long r = 0; r < results; r++)
-                            for (long s = 0; s < p.columns.results; s++, copy += count)
-                                std::copy_n(from + r * row_step + s * pixel_step, count, copy);
+                        for (long r = 0; r < results; r++, copy += p.columns.results * count)
+                            copy_channels(from + r * row_step, p.columns.results, pixel_step, count,
+                                          copy);
                         from = few, from_row_step = p.columns.results * count, from_step = count;
                     }
                     for (long column = 0; column < p.outputs; column += panel_width<T>)

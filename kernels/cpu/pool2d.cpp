@@ -2,51 +2,12 @@
 
 #include <algorithm>
 #include <limits>
-#include <type_traits>
-#include <vector>
 
+#include "channels.h"
 #include "parallel.h"
 #include "vector_math.h"
 
 namespace {
-
-// The taps [first, last) of a window at result r that meet pixels, not padding.
-struct Inside {
-    long first, last;
-    Inside(long r, long stride, long padding, long taps, long dilation, long pixels) {
-        const long start = r * stride - padding;
-        first = start < 0 ? (-start + dilation - 1) / dilation : 0;
-        last = start < pixels ? std::min(taps, (pixels - 1 - start) / dilation + 1) : 0;
-        first = std::min(first, taps), last = std::max(last, first);
-    }
-};
-
-// For each pixel along an axis, the results whose window meets it, each with the tap that does, in
-// the order of the taps.
-class Meetings {
-public:
-    struct Meeting {
-        long result, tap;
-    };
-
-    Meetings(long pixels, long results, long taps, long stride, long padding, long dilation) {
-        for (long pixel = 0; pixel < pixels; pixel++) {
-            begins_.push_back(all_.size());
-            for (long tap = 0; tap < taps; tap++) {
-                const long at = pixel + padding - tap * dilation;
-                if (at < 0) break;
-                if (at % stride == 0 && at / stride < results) all_.push_back({at / stride, tap});
-            }
-        }
-        begins_.push_back(all_.size());
-    }
-    const Meeting* begin(long pixel) const { return all_.data() + begins_[size_t(pixel)]; }
-    const Meeting* end(long pixel) const { return begin(pixel + 1); }
-
-private:
-    std::vector<Meeting> all_;
-    std::vector<size_t> begins_;
-};
 
 // Taps beside a vector of T are kept as integers of T's size, and narrowed to be stored. (Loops over
 // arrays: GCC makes better code of them than of __builtin_convertvector.)
@@ -70,28 +31,32 @@ inline void store_taps(Tap* taps, Mask<T> held, long count) {
     memcpy(taps, narrow, size_t(count) * sizeof(Tap));
 }
 
-// Call f(c, count) for the channels, a vector at a time; the last may be shorter.
-template <class T, class F>
-inline void for_each_channels(long channels, F f) {
-    long c = 0;
-    for (; c + lanes<T> <= channels; c += lanes<T>) f(c, std::integral_constant<long, lanes<T>>{});
-    if (c < channels) f(c, channels - c);
+template <class T>
+inline bool any(Mask<T> mask) {
+    Integer<T> all = 0;
+    for (int k = 0; k < lanes<T>; k++) all |= mask[k];
+    return all != 0;
 }
 
-template <class T>
-inline Vector<T> get(const T* p, long count) {
-    return count == lanes<T> ? load(p) : load_some(p, count);
-}
-
-template <class T>
-inline void put(T* p, Vector<T> v, long count) {
-    count == lanes<T> ? store(p, v) : store_some(p, v, count);
+// Put the first NaN of each lane's window, and its tap, in place of the maximum.
+template <class T, class Count>
+void find_nan(const PoolShape& s, const Inside& down, const Inside& across, const T* first,
+              Count count, Vector<T>& best, Mask<T>& held) {
+    for (long i = down.last - 1; i >= down.first; i--)
+        for (long j = across.last - 1; j >= across.first; j--) {
+            const Vector<T> value = get(first + (i - down.first) * s.dilation_h * s.w * s.c +
+                                            (j - across.first) * s.dilation_w * s.c, count);
+            const Mask<T> nan = value != value;
+            best = nan ? value : best;
+            held = nan ? Mask<T>{} + Integer<T>(i * s.kw + j) : held;
+        }
 }
 
 }  // namespace
 
 template <class T, class Tap>
 void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
     for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const long r = row % s.p;
@@ -99,21 +64,31 @@ void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
             const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
             for (long q = 0; q < s.q; q++) {
                 const Inside across(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
-                const T* corner = image + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
+                const T* corner = image +
+                                  ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c +
+                                  down.first * row_step + across.first * column_step;
                 const long at = (row * s.q + q) * s.c;
+                const Integer<T> first = Integer<T>(down.first * s.kw + across.first);
                 for_each_channels<T>(s.c, [&](long c, auto count) {
-                    Vector<T> best = broadcast(-std::numeric_limits<T>::infinity());
-                    Mask<T> held{};
-                    for (long i = down.first; i < down.last; i++)
-                        for (long j = across.first; j < across.last; j++) {
-                            const Vector<T> value = get(
-                                corner + (i * s.dilation_h * s.w + j * s.dilation_w) * s.c + c,
-                                count);
-                            // Greater, or NaN; but a NaN is never replaced.
-                            const Mask<T> better = ~(value <= best) & (best == best);
+                    Vector<T> best = broadcast(-std::numeric_limits<T>::infinity()), sum{};
+                    Mask<T> held{}, tap_of_row = Mask<T>{} + first;
+                    const T* line = corner + c;
+                    for (long i = down.first; i < down.last; i++, line += row_step) {
+                        const T* pixel = line;
+                        Mask<T> tap = tap_of_row;
+                        for (long j = across.first; j < across.last; j++, pixel += column_step) {
+                            const Vector<T> value = get(pixel, count);
+                            const Mask<T> better = value > best;
                             best = better ? value : best;
-                            held = better ? Mask<T>{} + Integer<T>(i * s.kw + j) : held;
+                            held = better ? tap : held;
+                            sum += value;
+                            tap += 1;
                         }
+                        tap_of_row += Integer<T>(s.kw);
+                    }
+                    // Where a NaN was among them (or infinities of both signs) the sum is NaN.
+                    if (any<T>(sum != sum))
+                        find_nan<T>(s, down, across, corner + c, count, best, held);
                     put(y + at + c, best, count);
                     store_taps<T>(taps + at + c, held, count);
                 });
@@ -122,25 +97,61 @@ void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     });
 }
 
+// A gradient is passed on result by result: the windows of a row of results add to rows of pixels,
+// which are zeroed when the first window comes to them. One thread does all results of an image, so
+// that the order of additions is fixed; if there are few images, of some of their channels.
+//
+// add(r, q, at, c, count, to) adds the result at `at` to the pixels of its window.
+template <class T, class Add>
+inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
+    constexpr long block = 64 / sizeof(T);  // a cache line
+    const long lines = (s.c + block - 1) / block;
+    const long parts = std::clamp<long>((2 * get_num_threads() + s.n) / (s.n + 1), 1,
+                                        std::max<long>(lines, 1));
+    for_each_task(s.n * parts, [&](long task) {
+        const long image = task / parts, part = task % parts;
+        const long from = part_begin(lines, part, parts) * block;
+        const long channels = std::min(s.c, part_begin(lines, part + 1, parts) * block) - from;
+        T* pixels = grad_input + image * s.h * s.w * s.c + from;
+        long zeroed = 0;
+        const auto zero = [&](long rows) {
+            for (; zeroed < rows; zeroed++) {
+                T* row = pixels + zeroed * s.w * s.c;
+                if (channels == s.c)
+                    std::fill_n(row, s.w * s.c, T(0));
+                else
+                    for (long w = 0; w < s.w; w++) std::fill_n(row + w * s.c, channels, T(0));
+            }
+        };
+        for (long r = 0; r < s.p; r++) {
+            zero(std::clamp<long>(r * s.stride_h - s.top + (s.kh - 1) * s.dilation_h + 1, zeroed, s.h));
+            const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
+            for (long q = 0; q < s.q; q++) {
+                const Inside across(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
+                const long at = ((image * s.p + r) * s.q + q) * s.c + from;
+                T* corner = pixels + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
+                for_each_channels<T>(channels, [&](long c, auto count) {
+                    add(r, q, down, across, at + c, count, corner + c);
+                });
+            }
+        }
+        zero(s.h);
+    });
+}
+
 template <class T, class Tap>
 void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, T* grad_input) {
-    const Meetings down(s.h, s.p, s.kh, s.stride_h, s.top, s.dilation_h);
-    const Meetings across(s.w, s.q, s.kw, s.stride_w, s.left, s.dilation_w);
-    for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {
-        for (long row = begin; row < end; row++) {
-            const long h = row % s.h, image = row / s.h * s.p;
-            for (long w = 0; w < s.w; w++)
-                for_each_channels<T>(s.c, [&](long c, auto count) {
-                    Vector<T> sum{};
-                    for (auto i = down.begin(h); i < down.end(h); i++)
-                        for (auto j = across.begin(w); j < across.end(w); j++) {
-                            const long at = ((image + i->result) * s.q + j->result) * s.c + c;
-                            const Mask<T> mine = load_taps<T>(taps + at, count) ==
-                                                 Integer<T>(i->tap * s.kw + j->tap);
-                            sum += mine ? get(grad_output + at, count) : Vector<T>{};
-                        }
-                    put(grad_input + (row * s.w + w) * s.c + c, sum, count);
-                });
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    for_each_result<T>(s, grad_input, [&](long, long, const Inside& down, const Inside& across,
+                                          long at, auto count, T* corner) {
+        const Vector<T> grad = get(grad_output + at, count);
+        // How many taps each is ahead of the one that is looked at.
+        Mask<T> ahead = load_taps<T>(taps + at, count) - Integer<T>(down.first * s.kw + across.first);
+        for (long i = down.first; i < down.last; i++, ahead -= Integer<T>(s.kw)) {
+            T* pixel = corner + i * row_step + across.first * column_step;
+            Mask<T> here = ahead;
+            for (long j = across.first; j < across.last; j++, pixel += column_step, here -= 1)
+                put(pixel, get(pixel, count) + (here == 0 ? grad : Vector<T>{}), count);
         }
     });
 }
@@ -160,6 +171,7 @@ inline long counted(long r, long stride, long before, long behind, long taps, lo
 
 template <class T>
 void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
     for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const long r = row % s.p;
@@ -174,10 +186,11 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
                 const T* corner = image + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
                 for_each_channels<T>(s.c, [&](long c, auto count) {
                     Vector<T> sum{};
-                    for (long i = down.first; i < down.last; i++)
-                        for (long j = across.first; j < across.last; j++)
-                            sum += get(corner + (i * s.dilation_h * s.w + j * s.dilation_w) * s.c + c,
-                                       count);
+                    for (long i = down.first; i < down.last; i++) {
+                        const T* pixel = corner + i * row_step + across.first * column_step + c;
+                        for (long j = across.first; j < across.last; j++, pixel += column_step)
+                            sum += get(pixel, count);
+                    }
                     put(y + (row * s.q + q) * s.c + c, sum / T(rows * columns), count);
                 });
             }
@@ -187,29 +200,16 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
 
 template <class T>
 void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_output, T* grad_input) {
-    const Meetings down(s.h, s.p, s.kh, s.stride_h, s.top, s.dilation_h);
-    const Meetings across(s.w, s.q, s.kw, s.stride_w, s.left, s.dilation_w);
-    std::vector<T> counts(size_t(s.p + s.q));  // of each row of results, then of each column
-    for (long r = 0; r < s.p; r++)
-        counts[size_t(r)] = T(counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h,
-                                      count_padding));
-    for (long q = 0; q < s.q; q++)
-        counts[size_t(s.p + q)] = T(counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w,
-                                            count_padding));
-    for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {
-        for (long row = begin; row < end; row++) {
-            const long h = row % s.h, image = row / s.h * s.p;
-            for (long w = 0; w < s.w; w++)
-                for_each_channels<T>(s.c, [&](long c, auto count) {
-                    Vector<T> sum{};
-                    for (auto i = down.begin(h); i < down.end(h); i++)
-                        for (auto j = across.begin(w); j < across.end(w); j++) {
-                            const long at = ((image + i->result) * s.q + j->result) * s.c + c;
-                            sum += get(grad_output + at, count) /
-                                   (counts[size_t(i->result)] * counts[size_t(s.p + j->result)]);
-                        }
-                    put(grad_input + (row * s.w + w) * s.c + c, sum, count);
-                });
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    for_each_result<T>(s, grad_input, [&](long r, long q, const Inside& down, const Inside& across,
+                                          long at, auto count, T* corner) {
+        const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h, count_padding);
+        const long columns = counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w, count_padding);
+        const Vector<T> share = get(grad_output + at, count) / T(rows * columns);
+        for (long i = down.first; i < down.last; i++) {
+            T* pixel = corner + i * row_step + across.first * column_step;
+            for (long j = across.first; j < across.last; j++, pixel += column_step)
+                put(pixel, get(pixel, count) + share, count);
         }
     });
 }

@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
 #elif defined(__AVX2__)
@@ -49,6 +53,27 @@ inline Vector<T> load_some(const T* p, long count) {
 
 template <class T>
 inline void store_some(T* p, Vector<T> v, long count) { memcpy(p, &v, size_t(count) * sizeof(T)); }
+
+// Store past the caches, to an address aligned to the vector: what is not read again soon need not be
+// fetched before it is overwritten. `finish_streaming` before another thread may look.
+template <class T>
+inline void stream(T* p, Vector<T> v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512((__m512i*)p, (__m512i)v);
+#elif defined(__AVX2__)
+    _mm256_stream_si256((__m256i*)p, (__m256i)v);
+#elif defined(__SSE2__)
+    _mm_stream_si128((__m128i*)p, (__m128i)v);
+#else
+    store(p, v);
+#endif
+}
+
+inline void finish_streaming() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
 
 // Call f(offset, load, store) for each vector of a row of n elements: the last one may be shorter.
 // f is instantiated for whole vectors and for the rest.

@@ -4,10 +4,6 @@
 #include "activation.h"
 #include "simd.h"
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
 template <class T>
 inline Vector<T> select(Mask<T> mask, Vector<T> yes, Vector<T> no) {
     return mask ? yes : no;

@@ -173,6 +173,12 @@ def _dense(array: Array) -> Array:
     return np.array(array, order="C")
 
 
+def _is_transposed(matrix: Array) -> bool:
+    """Whether a matrix lies in memory as its transpose would; a kernel takes it as it lies."""
+    flags = matrix.flags
+    return bool(flags.f_contiguous and flags.aligned and not flags.c_contiguous)
+
+
 def _is_float(array: Array) -> bool:
     return array.dtype == np.float32 or array.dtype == np.float64
 
@@ -185,7 +191,8 @@ class CpuBackend(ReferenceBackend):
         self.kernels = load_kernels(instruction_set)
         count = get_num_threads()
         with _threads.lock:
-            _threads.kernels.append(self.kernels)
+            if self.kernels not in _threads.kernels:
+                _threads.kernels.append(self.kernels)
             self.kernels.set_num_threads(count)
 
     def computing(self) -> AbstractContextManager[None]:
@@ -205,9 +212,9 @@ class CpuBackend(ReferenceBackend):
         if x.ndim != 2 or y.ndim != 2 or not _is_float(x):
             return super().matmul(x, y)
         z = np.empty((x.shape[0], y.shape[1]), x.dtype)
-        if x.T.flags.c_contiguous and not x.flags.c_contiguous:
+        if _is_transposed(x):
             self.kernels.matmul_transposed(x.T, _dense(y), z)
-        elif y.T.flags.c_contiguous and not y.flags.c_contiguous:
+        elif _is_transposed(y):
             self.kernels.matmul(_dense(x), y.T, True, None, "none", z)
         else:
             self.kernels.matmul(_dense(x), _dense(y), False, None, "none", z)
