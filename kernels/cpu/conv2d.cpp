@@ -142,8 +142,8 @@ void conv2d_grad_weight(const ConvShape& s, const T* grad_output, const T* y, Ac
     for (long group = 0; group < (depthwise ? 1 : s.groups); group++) {
         Correlation<T> p = over_input(s, x, group);
         const long first = group * p.outputs;
-        const OutputGradient<T> grad = {grad_output + first, y ? y + first : nullptr,
-                                        y ? activation : Activation::none, s.o};
+        const OutputGradient<T> grad = {grad_output + first, y ? y + first : nullptr, activation,
+                                        s.o};
         T* bias = grad_bias ? grad_bias + first : nullptr;
         if (depthwise) {
             p.channels = p.outputs = s.c;

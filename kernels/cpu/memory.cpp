@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -22,6 +23,10 @@ std::mutex guard;
 std::map<char*, size_t> kept;
 std::set<std::pair<size_t, char*>> by_size;
 MemoryUse use{};
+
+// A child that is forked while another thread holds the lock would wait for it for ever.
+[[maybe_unused]] const int at_fork = pthread_atfork([] { guard.lock(); }, [] { guard.unlock(); },
+                                   [] { guard.unlock(); });
 
 size_t rounded(size_t size) {
     const size_t unit = size < smallest ? 64 : 4096;

@@ -81,13 +81,29 @@ ConvShape conv_shape(const char* f, const Shape& x, const Shape& weight, Pair st
     s.stride_h = stride.first, s.stride_w = stride.second;
     s.top = padding.first.first, s.left = padding.second.first;
     s.dilation_h = dilation.first, s.dilation_w = dilation.second;
-    s.groups = groups;
-    if (groups < 1 || s.o % groups || weight[2] * groups != s.c)
+    s.groups = window_number(f, "groups", groups, 1);
+    if (s.o % groups || weight[2] * groups != s.c)
         wrong_value(std::string(f) + ": " + std::to_string(groups) + " groups do not fit an input " +
                     text(x) + " and a weight " + text(weight));
+    // What the window can reach is copied where it leaves the image: that must be possible.
+    const double pixels = double(s.h + padding.first.first + padding.first.second) *
+                          double(s.w + padding.second.first + padding.second.second);
+    if (pixels * double(std::max(s.c, s.o) + 1) > 0x1p44)
+        wrong_value(std::string(f) + ": padding: a padded image of " + std::to_string(pixels) +
+                    " pixels is more than memory can hold");
+    if (s.c == 0) s.groups = 1;  // any number of groups of nothing are alike
     s.p = window_results(f, s.h, padding.first, s.kh, s.stride_h, s.dilation_h);
     s.q = window_results(f, s.w, padding.second, s.kw, s.stride_w, s.dilation_w);
     return s;
+}
+
+// The activation that a gradient goes back through, for which the output has to be there.
+Activation passed_activation(const char* f, const std::string& name, bool has_output) {
+    const Activation a = final_activation(f, name);
+    if (a != Activation::none && !has_output)
+        wrong_value(std::string(f) + ": y: expected the output of the activation " + name +
+                    ", got None");
+    return a;
 }
 
 void py_conv2d(const py::array& x, const py::array& weight, const MaybeArray& bias, py::array y,
@@ -123,7 +139,7 @@ void py_conv2d_grad_input(const py::array& grad_output, const MaybeArray& y,
         const T *pg = a.in("grad_output", grad_output, ys), *py = a.in("y", y, ys);
         const T* pw = a.in("weight", weight, ws);
         T* px = a.out("grad_input", grad_input, xs);
-        const Activation end = py ? final_activation(f, activation) : Activation::none;
+        const Activation end = passed_activation(f, activation, py);
         Unlocked unlocked;
         conv2d_grad_input(s, pg, py, end, pw, px);
     });
@@ -144,7 +160,7 @@ void py_conv2d_grad_weight(const py::array& grad_output, const MaybeArray& y, co
         const T *pg = a.in("grad_output", grad_output, ys), *py = a.in("y", y, ys);
         const T* px = a.in("x", x, xs);
         T *pw = a.out("grad_weight", grad_weight, ws), *pb = a.out("grad_bias", grad_bias, {s.o});
-        const Activation end = py ? final_activation(f, activation) : Activation::none;
+        const Activation end = passed_activation(f, activation, py);
         Unlocked unlocked;
         conv2d_grad_weight(s, pg, py, end, px, pw, pb);
     });

@@ -1,5 +1,7 @@
 #include "parallel.h"
 
+#include <pthread.h>
+
 #include <atomic>
 #include <exception>
 #include <mutex>
@@ -7,9 +9,6 @@
 
 #ifdef _OPENMP
 #include <omp.h>
-#endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
 #endif
 
 namespace {
@@ -23,7 +22,7 @@ std::atomic<int> num_threads{1};
 // pool of its own.
 thread_local bool pool_lost = false;
 
-const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool_lost = true; });
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool_lost = true; });
 
 void run_openmp(int threads, const std::function<void(int, int)>& body) {
     std::exception_ptr failure;
@@ -46,7 +45,6 @@ void run_openmp(int threads, const std::function<void(int, int)>& body) {
 void run_parallel(int threads, const std::function<void(int, int)>& body) {
 #ifdef _OPENMP
     if (threads > 1) {
-        (void)at_fork;
         if (!pool_lost) return run_openmp(threads, body);
         std::exception_ptr failure;
         std::thread fresh([&] {

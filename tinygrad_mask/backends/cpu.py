@@ -90,16 +90,16 @@ def default_num_threads() -> int:
     """Return `TINYGRAD_MASK_NUM_THREADS`, else `OMP_NUM_THREADS`, else the processors that this
     process may run on.
 
-    Raises `DeviceError` where the first of these is no positive integer.
+    Raises `DeviceError` where the first of these is no number from 1 to `MOST_THREADS`.
     """
     given = os.environ.get(THREADS_VARIABLE)
     if given is not None:
-        if not given.isdecimal() or int(given) < 1:
-            raise DeviceError(f"{THREADS_VARIABLE}: expected a positive integer, got {given!r}")
+        if not given.isdecimal() or not 1 <= int(given) <= MOST_THREADS:
+            raise DeviceError(f"{THREADS_VARIABLE}: expected 1 to {MOST_THREADS}, got {given!r}")
         return int(given)
     inherited = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if inherited.isdecimal() and int(inherited) >= 1:
-        return int(inherited)
+        return min(int(inherited), MOST_THREADS)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
