@@ -39,7 +39,8 @@ FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-g0"]
 LINK_FLAGS = []
 if os.environ.get("TINYGRAD_MASK_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-    FLAGS += [*SANITIZE, "-fno-omit-frame-pointer", "-g1"]
+    # -fno-wrapv: Python's own flags would make an overflow of integers no error.
+    FLAGS += [*SANITIZE, "-fno-omit-frame-pointer", "-fno-wrapv", "-O1", "-g1"]
     LINK_FLAGS += SANITIZE
 
 

@@ -86,8 +86,10 @@ ConvShape conv_shape(const char* f, const Shape& x, const Shape& weight, Pair st
         wrong_value(std::string(f) + ": " + std::to_string(groups) + " groups do not fit an input " +
                     text(x) + " and a weight " + text(weight));
     // What the window can reach is copied where it leaves the image: that must be possible.
-    const double pixels = double(s.h + padding.first.first + padding.first.second) *
-                          double(s.w + padding.second.first + padding.second.second);
+    const auto padded = [](long side, Pair padding) {
+        return double(side) + double(padding.first) + double(padding.second);
+    };
+    const double pixels = padded(s.h, padding.first) * padded(s.w, padding.second);
     if (pixels * double(std::max(s.c, s.o) + 1) > 0x1p44)
         wrong_value(std::string(f) + ": padding: a padded image of " + std::to_string(pixels) +
                     " pixels is more than memory can hold");

@@ -145,13 +145,12 @@ void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, 
     for_each_result<T>(s, grad_input, [&](long, long, const Inside& down, const Inside& across,
                                           long at, auto count, T* corner) {
         const Vector<T> grad = get(grad_output + at, count);
-        // How many taps each is ahead of the one that is looked at.
-        Mask<T> ahead = load_taps<T>(taps + at, count) - Integer<T>(down.first * s.kw + across.first);
-        for (long i = down.first; i < down.last; i++, ahead -= Integer<T>(s.kw)) {
+        const Mask<T> held = load_taps<T>(taps + at, count);
+        for (long i = down.first; i < down.last; i++) {
             T* pixel = corner + i * row_step + across.first * column_step;
-            Mask<T> here = ahead;
-            for (long j = across.first; j < across.last; j++, pixel += column_step, here -= 1)
-                put(pixel, get(pixel, count) + (here == 0 ? grad : Vector<T>{}), count);
+            Mask<T> tap = Mask<T>{} + Integer<T>(i * s.kw + across.first);
+            for (long j = across.first; j < across.last; j++, pixel += column_step, tap += 1)
+                put(pixel, get(pixel, count) + (tap == held ? grad : Vector<T>{}), count);
         }
     });
 }

@@ -154,19 +154,23 @@ void transform_weights(const Correlation<float>& p, float* to) {
     for_each_task(panels, [&](long k) {
         const long first = k * panel, width = panel_columns<float>(first, p.outputs);
         float* begin = to + first * points * p.channels;
-        for (long c = 0; c < p.channels; c++)
+        for (long c = 0; c < p.channels; c++) {
+            V g[2][points];
             for (long v = 0; v < width; v += L) {
-                V g[points]{};
-                const long filled = std::clamp<long>(p.outputs - first - v, 0, L);
+                V* gv = g[v / L];
                 for (long i = 0; i < 3; i++)
                     for (long j = 0; j < 3; j++)
-                        g[i * tile_side + j] = load_columns(
-                            weight + i * row + j * column + c * channel + first + v, filled);
-                for (int j = 0; j < 3; j++) transform_weight(g + j, tile_side);
-                for (int i = 0; i < tile_side; i++) transform_weight(g + i * tile_side, 1);
-                for (long x = 0; x < points; x++)
-                    store(begin + (x * p.channels + c) * width + v, g[x]);
+                        gv[i * tile_side + j] =
+                            load_columns(weight + i * row + j * column + c * channel + first + v,
+                                         p.outputs - first - v);
+                for (int j = 0; j < 3; j++) transform_weight(gv + j, tile_side);
+                for (int i = 0; i < tile_side; i++) transform_weight(gv + i * tile_side, 1);
             }
+            // Whole lines at a time: the points lie so far apart that they compete for the cache.
+            for (long x = 0; x < points; x++)
+                for (long v = 0; v < width; v += L)
+                    store(begin + (x * p.channels + c) * width + v, g[v / L][x]);
+        }
     });
 }
 
@@ -208,10 +212,11 @@ double filled(const Correlation<float>& p) {
 
 }  // namespace
 
-// The fewer channels, the less the products weigh against the transforms; and the shorter the sum,
-// the smaller direct convolution's own rounding error.
+// The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
+// tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
+// rounding error.
 bool winograd_pays(const Correlation<float>& p) {
-    return fits(p) && p.channels >= 32 && p.outputs >= 16 && filled(p) >= 0.5;
+    return fits(p) && p.channels >= 32 && p.outputs >= 16 && Tiles(p).count >= 16 && filled(p) >= 0.5;
 }
 
 void correlate_winograd(const Correlation<float>& p) {

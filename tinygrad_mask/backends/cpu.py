@@ -248,6 +248,7 @@ class CpuBackend(ReferenceBackend):
         y: Array | None = None,
     ) -> Array:
         grad_input = np.empty(input_shape, grad_output.dtype)
+        y = None if y is None else _dense(y)
         self.kernels.conv2d_grad_input(
             _dense(grad_output), y, _dense(weight), grad_input, *window[1:], groups, activation
         )
@@ -267,7 +268,7 @@ class CpuBackend(ReferenceBackend):
         grad_bias = np.empty(weight_shape[-1:], grad_output.dtype)
         self.kernels.conv2d_grad_weight(
             _dense(grad_output),
-            y,
+            None if y is None else _dense(y),
             _dense(x),
             grad_weight,
             grad_bias,
@@ -293,7 +294,7 @@ class CpuBackend(ReferenceBackend):
         self, grad_output: Array, taps: Array, input_shape: tuple[int, ...], window: Window
     ) -> Array:
         grad_input = np.empty(input_shape, grad_output.dtype)
-        self.kernels.max_pool2d_grad(_dense(grad_output), taps, grad_input, *window)
+        self.kernels.max_pool2d_grad(_dense(grad_output), _dense(taps), grad_input, *window)
         return grad_input
 
     def avg_pool2d(self, x: Array, window: Window, count_include_pad: bool) -> Array:
