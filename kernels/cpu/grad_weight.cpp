@@ -40,15 +40,14 @@ void pack_gradient(const OutputGradient<T>& grad, long at, long pixels, long out
     });
 }
 
-// Copy `count` channels of `pixels` pixels to one after the other. The usual count is a constant to
-// the compiler, which then needs no call for each pixel.
-template <class T>
+// Copy `count` channels of `pixels` pixels to one after the other. The count is made a constant to
+// the compiler, which then needs no call and no loop for each pixel.
+template <class T, int M = tile_rows>
 void copy_channels(const T* from, long pixels, long step, long count, T* to) {
-    if (count == tile_rows)
-        for (long s = 0; s < pixels; s++) std::copy_n(from + s * step, tile_rows, to + s * tile_rows);
-    else
-        for (long s = 0; s < pixels; s++)
-            for (long k = 0; k < count; k++) to[s * count + k] = from[s * step + k];
+    if constexpr (M > 1)
+        if (count < M) return copy_channels<T, M - 1>(from, pixels, step, count, to);
+    for (long s = 0; s < pixels; s++)
+        for (int k = 0; k < M; k++) to[s * M + k] = from[s * step + k];
 }
 
 }  // namespace
