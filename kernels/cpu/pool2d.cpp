@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "channels.h"
 #include "parallel.h"
@@ -31,6 +32,15 @@ inline void store_taps(Tap* taps, Mask<T> held, long count) {
     memcpy(taps, narrow, size_t(count) * sizeof(Tap));
 }
 
+// The columns of taps of each column of results, found once: it takes divisions.
+std::vector<Inside> inside_columns(const PoolShape& s) {
+    std::vector<Inside> columns;
+    columns.reserve(size_t(s.q));
+    for (long q = 0; q < s.q; q++)
+        columns.emplace_back(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
+    return columns;
+}
+
 template <class T>
 inline bool any(Mask<T> mask) {
     Integer<T> all = 0;
@@ -57,13 +67,14 @@ void find_nan(const PoolShape& s, const Inside& down, const Inside& across, cons
 template <class T, class Tap>
 void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    const std::vector<Inside> columns_inside = inside_columns(s);
     for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const long r = row % s.p;
             const T* image = x + row / s.p * s.h * s.w * s.c;
             const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
             for (long q = 0; q < s.q; q++) {
-                const Inside across(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
+                const Inside across = columns_inside[size_t(q)];
                 const T* corner = image +
                                   ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c +
                                   down.first * row_step + across.first * column_step;
@@ -108,6 +119,7 @@ inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
     const long lines = (s.c + block - 1) / block;
     const long parts = std::clamp<long>((2 * get_num_threads() + s.n) / (s.n + 1), 1,
                                         std::max<long>(lines, 1));
+    const std::vector<Inside> columns_inside = inside_columns(s);
     for_each_task(s.n * parts, [&](long task) {
         const long image = task / parts, part = task % parts;
         const long from = part_begin(lines, part, parts) * block;
@@ -127,7 +139,7 @@ inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
             zero(std::clamp<long>(r * s.stride_h - s.top + (s.kh - 1) * s.dilation_h + 1, zeroed, s.h));
             const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
             for (long q = 0; q < s.q; q++) {
-                const Inside across(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
+                const Inside across = columns_inside[size_t(q)];
                 const long at = ((image * s.p + r) * s.q + q) * s.c + from;
                 T* corner = pixels + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
                 for_each_channels<T>(channels, [&](long c, auto count) {
@@ -171,6 +183,7 @@ inline long counted(long r, long stride, long before, long behind, long taps, lo
 template <class T>
 void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    const std::vector<Inside> columns_inside = inside_columns(s);
     for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++) {
             const long r = row % s.p;
@@ -179,7 +192,7 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
             const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h,
                                       count_padding);
             for (long q = 0; q < s.q; q++) {
-                const Inside across(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
+                const Inside across = columns_inside[size_t(q)];
                 const long columns = counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w,
                                              s.w, count_padding);
                 const T* corner = image + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
