@@ -108,11 +108,19 @@ void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     });
 }
 
+bool tile_the_image(const PoolShape& s) {
+    return s.top == 0 && s.left == 0 && s.dilation_h == 1 && s.dilation_w == 1 &&
+           s.stride_h == s.kh && s.stride_w == s.kw && s.h == s.p * s.kh && s.w == s.q * s.kw;
+}
+
 // A gradient is passed on result by result: the windows of a row of results add to rows of pixels,
 // which are zeroed when the first window comes to them. One thread does all results of an image, so
 // that the order of additions is fixed; if there are few images, of some of their channels.
 //
-// add(r, q, at, c, count, to) adds the result at `at` to the pixels of its window.
+// Where the windows tile the image each pixel has one, which writes it: nothing is zeroed or added.
+//
+// add(r, q, down, across, at, channels, corner) passes on the results from `at` on to the taps of
+// their windows that meet pixels; the window's first tap lies at `corner`.
 template <class T, class Add>
 inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
     constexpr long block = 64 / sizeof(T);  // a cache line
@@ -125,7 +133,7 @@ inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
         const long from = part_begin(lines, part, parts) * block;
         const long channels = std::min(s.c, part_begin(lines, part + 1, parts) * block) - from;
         T* pixels = grad_input + image * s.h * s.w * s.c + from;
-        long zeroed = 0;
+        long zeroed = tile_the_image(s) ? s.h : 0;
         const auto zero = [&](long rows) {
             for (; zeroed < rows; zeroed++) {
                 T* row = pixels + zeroed * s.w * s.c;
@@ -142,9 +150,7 @@ inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
                 const Inside across = columns_inside[size_t(q)];
                 const long at = ((image * s.p + r) * s.q + q) * s.c + from;
                 T* corner = pixels + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
-                for_each_channels<T>(channels, [&](long c, auto count) {
-                    add(r, q, down, across, at + c, count, corner + c);
-                });
+                add(r, q, down, across, at, channels, corner);
             }
         }
         zero(s.h);
@@ -154,16 +160,21 @@ inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
 template <class T, class Tap>
 void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, T* grad_input) {
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    const bool tiled = tile_the_image(s);
     for_each_result<T>(s, grad_input, [&](long, long, const Inside& down, const Inside& across,
-                                          long at, auto count, T* corner) {
-        const Vector<T> grad = get(grad_output + at, count);
-        const Mask<T> held = load_taps<T>(taps + at, count);
-        for (long i = down.first; i < down.last; i++) {
-            T* pixel = corner + i * row_step + across.first * column_step;
-            Mask<T> tap = Mask<T>{} + Integer<T>(i * s.kw + across.first);
-            for (long j = across.first; j < across.last; j++, pixel += column_step, tap += 1)
-                put(pixel, get(pixel, count) + (tap == held ? grad : Vector<T>{}), count);
-        }
+                                          long at, long channels, T* corner) {
+        for_each_channels<T>(channels, [&](long c, auto count) {
+            const Vector<T> grad = get(grad_output + at + c, count);
+            const Mask<T> held = load_taps<T>(taps + at + c, count);
+            for (long i = down.first; i < down.last; i++) {
+                T* pixel = corner + c + i * row_step + across.first * column_step;
+                Mask<T> tap = Mask<T>{} + Integer<T>(i * s.kw + across.first);
+                for (long j = across.first; j < across.last; j++, pixel += column_step, tap += 1) {
+                    const Vector<T> passed = tap == held ? grad : Vector<T>{};
+                    put(pixel, tiled ? passed : get(pixel, count) + passed, count);
+                }
+            }
+        });
     });
 }
 
@@ -213,16 +224,21 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
 template <class T>
 void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_output, T* grad_input) {
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    const bool tiled = tile_the_image(s);
     for_each_result<T>(s, grad_input, [&](long r, long q, const Inside& down, const Inside& across,
-                                          long at, auto count, T* corner) {
-        const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h, count_padding);
-        const long columns = counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w, count_padding);
-        const Vector<T> share = get(grad_output + at, count) / T(rows * columns);
-        for (long i = down.first; i < down.last; i++) {
-            T* pixel = corner + i * row_step + across.first * column_step;
-            for (long j = across.first; j < across.last; j++, pixel += column_step)
-                put(pixel, get(pixel, count) + share, count);
-        }
+                                          long at, long channels, T* corner) {
+        const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h,
+                                  count_padding);
+        const long columns = counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w,
+                                     count_padding);
+        for_each_channels<T>(channels, [&](long c, auto count) {
+            const Vector<T> share = get(grad_output + at + c, count) / T(rows * columns);
+            for (long i = down.first; i < down.last; i++) {
+                T* pixel = corner + c + i * row_step + across.first * column_step;
+                for (long j = across.first; j < across.last; j++, pixel += column_step)
+                    put(pixel, tiled ? share : get(pixel, count) + share, count);
+            }
+        });
     });
 }
 
