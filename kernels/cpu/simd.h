@@ -87,10 +87,3 @@ inline void for_each_vector(long n, F f) {
             i, [rest](const T* p) { return load_some(p, rest); },
             [rest](T* p, Vector<T> v) { store_some(p, v, rest); });
 }
-
-template <class T>
-inline T sum_lanes(Vector<T> v) {
-    T total = 0;
-    for (int k = 0; k < lanes<T>; k++) total += v[k];
-    return total;
-}
