@@ -108,74 +108,129 @@ void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     });
 }
 
+// Gradients are gathered: each pixel adds up what the windows that it lies in pass on to it, so that
+// it is written once, by one thread, and in an order that depends on no thread count. Where windows
+// tile the image there is nothing to add up, and it is quicker to go from window to window.
+namespace {
+
 bool tile_the_image(const PoolShape& s) {
     return s.top == 0 && s.left == 0 && s.dilation_h == 1 && s.dilation_w == 1 &&
            s.stride_h == s.kh && s.stride_w == s.kw && s.h == s.p * s.kh && s.w == s.q * s.kw;
 }
 
-// A gradient is passed on result by result: the windows of a row of results add to rows of pixels,
-// which are zeroed when the first window comes to them. One thread does all results of an image, so
-// that the order of additions is fixed; if there are few images, of some of their channels.
-//
-// Where the windows tile the image each pixel has one, which writes it: nothing is zeroed or added.
-//
-// add(r, q, down, across, at, channels, corner) passes on the results from `at` on to the taps of
-// their windows that meet pixels; the window's first tap lies at `corner`.
-template <class T, class Add>
-inline void for_each_result(const PoolShape& s, T* grad_input, Add add) {
-    constexpr long block = 64 / sizeof(T);  // a cache line
-    const long lines = (s.c + block - 1) / block;
-    const long parts = std::clamp<long>((2 * get_num_threads() + s.n) / (s.n + 1), 1,
-                                        std::max<long>(lines, 1));
-    const std::vector<Inside> columns_inside = inside_columns(s);
-    for_each_task(s.n * parts, [&](long task) {
-        const long image = task / parts, part = task % parts;
-        const long from = part_begin(lines, part, parts) * block;
-        const long channels = std::min(s.c, part_begin(lines, part + 1, parts) * block) - from;
-        T* pixels = grad_input + image * s.h * s.w * s.c + from;
-        long zeroed = tile_the_image(s) ? s.h : 0;
-        const auto zero = [&](long rows) {
-            for (; zeroed < rows; zeroed++) {
-                T* row = pixels + zeroed * s.w * s.c;
-                if (channels == s.c)
-                    std::fill_n(row, s.w * s.c, T(0));
-                else
-                    for (long w = 0; w < s.w; w++) std::fill_n(row + w * s.c, channels, T(0));
-            }
-        };
-        for (long r = 0; r < s.p; r++) {
-            zero(std::clamp<long>(r * s.stride_h - s.top + (s.kh - 1) * s.dilation_h + 1, zeroed, s.h));
-            const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
+// Give the pixel at each tap of each window passed(tap): passed = pass_on(at, count) for the window's
+// `count` results from `at` on.
+template <class T, class PassOn>
+inline void for_each_tile(const PoolShape& s, T* grad_input, PassOn pass_on) {
+    for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
+        for (long row = begin; row < end; row++)
             for (long q = 0; q < s.q; q++) {
-                const Inside across = columns_inside[size_t(q)];
-                const long at = ((image * s.p + r) * s.q + q) * s.c + from;
-                T* corner = pixels + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
-                add(r, q, down, across, at, channels, corner);
+                T* corner = grad_input + (row * s.kh * s.w + q * s.kw) * s.c;
+                for_each_channels<T>(s.c, [&](long c, auto count) {
+                    const auto passed = pass_on((row * s.q + q) * s.c + c, count);
+                    Integer<T> tap = 0;
+                    for (long i = 0; i < s.kh; i++)
+                        for (long j = 0; j < s.kw; j++, tap++)
+                            put(corner + (i * s.w + j) * s.c + c, passed(tap), count);
+                });
             }
-        }
-        zero(s.h);
     });
 }
 
+// Of one axis: the results whose windows have a pixel, and by which tap, results in ascending order.
+class Windows {
+public:
+    struct Window {
+        long result, tap;
+    };
+
+    Windows(long pixels, long results, long stride, long padding, long taps, long dilation) {
+        begin_.reserve(size_t(pixels) + 1);
+        for (long pixel = 0; pixel < pixels; pixel++) {
+            begin_.push_back(windows_.size());
+            for (long tap = taps - 1; tap >= 0; tap--) {
+                const long start = pixel + padding - tap * dilation;
+                if (start >= 0 && start % stride == 0 && start / stride < results)
+                    windows_.push_back({start / stride, tap});
+            }
+        }
+        begin_.push_back(windows_.size());
+    }
+
+    const Window* begin(long pixel) const { return windows_.data() + begin_[size_t(pixel)]; }
+    const Window* end(long pixel) const { return begin(pixel + 1); }
+
+private:
+    std::vector<Window> windows_;
+    std::vector<size_t> begin_;
+};
+
+// Give each pixel the sum of term(window, c, count) over the windows that have it: `count` channels
+// from `c` on. Of each window make_window(down, across, image) keeps what its terms need.
+template <class T, class MakeWindow, class Term>
+inline void for_each_pixel(const PoolShape& s, T* grad_input, MakeWindow make_window, Term term) {
+    const Windows rows(s.h, s.p, s.stride_h, s.top, s.kh, s.dilation_h);
+    const Windows columns(s.w, s.q, s.stride_w, s.left, s.kw, s.dilation_w);
+    using Window = decltype(make_window({}, {}, 0));
+    constexpr long vectors = 4;  // summed at a time, so that a window is looked up for all of them
+    constexpr std::integral_constant<long, lanes<T>> whole;
+    for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {
+        std::vector<Window> windows(size_t(s.kh * s.kw));
+        for (long row = begin; row < end; row++) {
+            const long image = row / s.h, h = row % s.h;
+            for (long w = 0; w < s.w; w++) {
+                Window* last = windows.data();
+                for (auto down = rows.begin(h); down < rows.end(h); down++)
+                    for (auto across = columns.begin(w); across < columns.end(w); across++)
+                        *last++ = make_window(*down, *across, image);
+                T* pixel = grad_input + (row * s.w + w) * s.c;
+                long done = 0;
+                for (; done + vectors * lanes<T> <= s.c; done += vectors * lanes<T>) {
+                    Vector<T> sums[vectors] = {};
+                    for (const Window* window = windows.data(); window < last; window++)
+                        for (long v = 0; v < vectors; v++)
+                            sums[v] += term(*window, done + v * lanes<T>, whole);
+                    for (long v = 0; v < vectors; v++) store(pixel + done + v * lanes<T>, sums[v]);
+                }
+                for_each_channels<T>(s.c - done, [&](long c, auto count) {
+                    Vector<T> sum{};
+                    for (const Window* window = windows.data(); window < last; window++)
+                        sum += term(*window, done + c, count);
+                    put(pixel + done + c, sum, count);
+                });
+            }
+        }
+    });
+}
+
+}  // namespace
+
 template <class T, class Tap>
 void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, T* grad_input) {
-    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
-    const bool tiled = tile_the_image(s);
-    for_each_result<T>(s, grad_input, [&](long, long, const Inside& down, const Inside& across,
-                                          long at, long channels, T* corner) {
-        for_each_channels<T>(channels, [&](long c, auto count) {
-            const Vector<T> grad = get(grad_output + at + c, count);
-            const Mask<T> held = load_taps<T>(taps + at + c, count);
-            for (long i = down.first; i < down.last; i++) {
-                T* pixel = corner + c + i * row_step + across.first * column_step;
-                Mask<T> tap = Mask<T>{} + Integer<T>(i * s.kw + across.first);
-                for (long j = across.first; j < across.last; j++, pixel += column_step, tap += 1) {
-                    const Vector<T> passed = tap == held ? grad : Vector<T>{};
-                    put(pixel, tiled ? passed : get(pixel, count) + passed, count);
-                }
-            }
+    const auto where_held = [](Mask<T> held, Integer<T> tap, Vector<T> grad) {
+        return held == Mask<T>{} + tap ? grad : Vector<T>{};
+    };
+    if (tile_the_image(s))
+        return for_each_tile(s, grad_input, [&](long at, auto count) {
+            const Vector<T> grad = get(grad_output + at, count);
+            const Mask<T> held = load_taps<T>(taps + at, count);
+            return [=](Integer<T> tap) { return where_held(held, tap, grad); };
         });
-    });
+    struct Window {
+        const T* grad;
+        const Tap* held;
+        Integer<T> tap;
+    };
+    for_each_pixel(
+        s, grad_input,
+        [&](const Windows::Window& down, const Windows::Window& across, long image) {
+            const long at = ((image * s.p + down.result) * s.q + across.result) * s.c;
+            return Window{grad_output + at, taps + at, Integer<T>(down.tap * s.kw + across.tap)};
+        },
+        [&](const Window& window, long c, auto count) {
+            return where_held(load_taps<T>(window.held + c, count), window.tap,
+                              get(window.grad + c, count));
+        });
 }
 
 namespace {
@@ -223,23 +278,31 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
 
 template <class T>
 void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_output, T* grad_input) {
-    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
-    const bool tiled = tile_the_image(s);
-    for_each_result<T>(s, grad_input, [&](long r, long q, const Inside& down, const Inside& across,
-                                          long at, long channels, T* corner) {
-        const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h,
-                                  count_padding);
-        const long columns = counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w,
-                                     count_padding);
-        for_each_channels<T>(channels, [&](long c, auto count) {
-            const Vector<T> share = get(grad_output + at + c, count) / T(rows * columns);
-            for (long i = down.first; i < down.last; i++) {
-                T* pixel = corner + c + i * row_step + across.first * column_step;
-                for (long j = across.first; j < across.last; j++, pixel += column_step)
-                    put(pixel, tiled ? share : get(pixel, count) + share, count);
-            }
+    if (tile_the_image(s))
+        return for_each_tile(s, grad_input, [&](long at, auto count) {
+            const Vector<T> share = get(grad_output + at, count) / T(s.kh * s.kw);
+            return [=](Integer<T>) { return share; };
         });
-    });
+    std::vector<long> rows, columns;
+    for (long r = 0; r < s.p; r++)
+        rows.push_back(counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h, count_padding));
+    for (long q = 0; q < s.q; q++)
+        columns.push_back(
+            counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w, count_padding));
+    struct Window {
+        const T* grad;
+        T share;
+    };
+    for_each_pixel(
+        s, grad_input,
+        [&](const Windows::Window& down, const Windows::Window& across, long image) {
+            const long at = ((image * s.p + down.result) * s.q + across.result) * s.c;
+            const long pixels = rows[size_t(down.result)] * columns[size_t(across.result)];
+            return Window{grad_output + at, 1 / T(pixels)};
+        },
+        [](const Window& window, long c, auto count) {
+            return get(window.grad + c, count) * window.share;
+        });
 }
 
 #define INSTANTIATE(T)                                                                          \
