@@ -1,4 +1,5 @@
-"""Builds the kernels for the CPU, one extension module an instruction set.
+"""Builds the kernels for the CPU, one extension module an instruction set, and takes those for CUDA
+along as they are: they are compiled where they run.
 
 Which of the modules is used is decided at run time (backends/cpu.py), so that what one machine
 built runs on another. All are optional: where there is no compiler, or one without the vector
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy
 import pybind11
 from pybind11.setup_helpers import ParallelCompile
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
 
@@ -80,6 +81,8 @@ class BuildKernels(build_ext):
 
 ParallelCompile().install()
 setup(
+    packages=[*find_packages(include=["tinygrad_mask*"]), "tinygrad_mask.kernels.cuda"],
+    package_dir={"tinygrad_mask.kernels.cuda": "kernels/cuda"},
     ext_modules=[
         Extension(
             f"tinygrad_mask.backends._cpu_{name}",

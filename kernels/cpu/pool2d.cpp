@@ -32,13 +32,26 @@ inline void store_taps(Tap* taps, Mask<T> held, long count) {
     memcpy(taps, narrow, size_t(count) * sizeof(Tap));
 }
 
-// The columns of taps of each column of results, found once: it takes divisions.
-std::vector<Inside> inside_columns(const PoolShape& s) {
-    std::vector<Inside> columns;
+// Call result(r, q, down, across, at, corner) for each result: the taps of its window that meet pixels,
+// where its channels begin, and where those of the first of these pixels do.
+template <class Result>
+inline void for_each_result(const PoolShape& s, Result result) {
+    std::vector<Inside> columns;  // found once: it takes divisions
     columns.reserve(size_t(s.q));
     for (long q = 0; q < s.q; q++)
         columns.emplace_back(q, s.stride_w, s.left, s.kw, s.dilation_w, s.w);
-    return columns;
+    for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
+        for (long row = begin; row < end; row++) {
+            const long r = row % s.p;
+            const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
+            const long pixel_row = row / s.p * s.h + r * s.stride_h - s.top + down.first * s.dilation_h;
+            for (long q = 0; q < s.q; q++) {
+                const Inside across = columns[size_t(q)];
+                const long column = q * s.stride_w - s.left + across.first * s.dilation_w;
+                result(r, q, down, across, (row * s.q + q) * s.c, (pixel_row * s.w + column) * s.c);
+            }
+        }
+    });
 }
 
 template <class T>
@@ -67,44 +80,31 @@ void find_nan(const PoolShape& s, const Inside& down, const Inside& across, cons
 template <class T, class Tap>
 void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
-    const std::vector<Inside> columns_inside = inside_columns(s);
-    for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
-        for (long row = begin; row < end; row++) {
-            const long r = row % s.p;
-            const T* image = x + row / s.p * s.h * s.w * s.c;
-            const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
-            for (long q = 0; q < s.q; q++) {
-                const Inside across = columns_inside[size_t(q)];
-                const T* corner = image +
-                                  ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c +
-                                  down.first * row_step + across.first * column_step;
-                const long at = (row * s.q + q) * s.c;
-                const Integer<T> first = Integer<T>(down.first * s.kw + across.first);
-                for_each_channels<T>(s.c, [&](long c, auto count) {
-                    Vector<T> best = broadcast(-std::numeric_limits<T>::infinity()), sum{};
-                    Mask<T> held{}, tap_of_row = Mask<T>{} + first;
-                    const T* line = corner + c;
-                    for (long i = down.first; i < down.last; i++, line += row_step) {
-                        const T* pixel = line;
-                        Mask<T> tap = tap_of_row;
-                        for (long j = across.first; j < across.last; j++, pixel += column_step) {
-                            const Vector<T> value = get(pixel, count);
-                            const Mask<T> better = value > best;
-                            best = better ? value : best;
-                            held = better ? tap : held;
-                            sum += value;
-                            tap += 1;
-                        }
-                        tap_of_row += Integer<T>(s.kw);
-                    }
-                    // Where a NaN was among them (or infinities of both signs) the sum is NaN.
-                    if (any<T>(sum != sum))
-                        find_nan<T>(s, down, across, corner + c, count, best, held);
-                    put(y + at + c, best, count);
-                    store_taps<T>(taps + at + c, held, count);
-                });
+    for_each_result(s, [&](long, long, const Inside& down, const Inside& across, long at,
+                           long corner) {
+        const Integer<T> first = Integer<T>(down.first * s.kw + across.first);
+        for_each_channels<T>(s.c, [&](long c, auto count) {
+            Vector<T> best = broadcast(-std::numeric_limits<T>::infinity()), sum{};
+            Mask<T> held{}, tap_of_row = Mask<T>{} + first;
+            const T* line = x + corner + c;
+            for (long i = down.first; i < down.last; i++, line += row_step) {
+                const T* pixel = line;
+                Mask<T> tap = tap_of_row;
+                for (long j = across.first; j < across.last; j++, pixel += column_step) {
+                    const Vector<T> value = get(pixel, count);
+                    const Mask<T> better = value > best;
+                    best = better ? value : best;
+                    held = better ? tap : held;
+                    sum += value;
+                    tap += 1;
+                }
+                tap_of_row += Integer<T>(s.kw);
             }
-        }
+            // Where a NaN was among them (or infinities of both signs) the sum is NaN.
+            if (any<T>(sum != sum)) find_nan<T>(s, down, across, x + corner + c, count, best, held);
+            put(y + at + c, best, count);
+            store_taps<T>(taps + at + c, held, count);
+        });
     });
 }
 
@@ -235,44 +235,51 @@ void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, 
 
 namespace {
 
-// How many pixels the mean of a window is over, as the product of both axes' counts.
-inline long counted(long r, long stride, long before, long behind, long taps, long dilation,
-                    long pixels, bool count_padding) {
-    if (count_padding)  // of what lies beyond the padding too there is nothing to count
-        return Inside(r, stride, 0, taps, dilation, pixels + before + behind).last;
-    const Inside inside(r, stride, before, taps, dilation, pixels);
-    return inside.last - inside.first;
-}
+// How many pixels the mean of a window is over.
+class Counted {
+public:
+    Counted(const PoolShape& s, bool padding)
+        : rows_(along(s.p, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h, padding)),
+          columns_(along(s.q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w, padding)) {}
+
+    long operator()(long r, long q) const { return rows_[size_t(r)] * columns_[size_t(q)]; }
+
+private:
+    std::vector<long> rows_, columns_;
+
+    static std::vector<long> along(long results, long stride, long before, long behind, long taps,
+                                   long dilation, long pixels, bool padding) {
+        std::vector<long> counts;
+        for (long r = 0; r < results; r++) {
+            // Of what lies beyond the padding too there is nothing to count.
+            const Inside inside = padding
+                                      ? Inside(r, stride, 0, taps, dilation, pixels + before + behind)
+                                      : Inside(r, stride, before, taps, dilation, pixels);
+            counts.push_back(inside.last - inside.first);
+        }
+        return counts;
+    }
+};
 
 }  // namespace
 
 template <class T>
 void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
-    const std::vector<Inside> columns_inside = inside_columns(s);
-    for_each_range(s.n * s.p, 1 + (1 << 13) / (s.q * s.c + 1), [&](long begin, long end) {
-        for (long row = begin; row < end; row++) {
-            const long r = row % s.p;
-            const T* image = x + row / s.p * s.h * s.w * s.c;
-            const Inside down(r, s.stride_h, s.top, s.kh, s.dilation_h, s.h);
-            const long rows = counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h,
-                                      count_padding);
-            for (long q = 0; q < s.q; q++) {
-                const Inside across = columns_inside[size_t(q)];
-                const long columns = counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w,
-                                             s.w, count_padding);
-                const T* corner = image + ((r * s.stride_h - s.top) * s.w + q * s.stride_w - s.left) * s.c;
-                for_each_channels<T>(s.c, [&](long c, auto count) {
-                    Vector<T> sum{};
-                    for (long i = down.first; i < down.last; i++) {
-                        const T* pixel = corner + i * row_step + across.first * column_step + c;
-                        for (long j = across.first; j < across.last; j++, pixel += column_step)
-                            sum += get(pixel, count);
-                    }
-                    put(y + (row * s.q + q) * s.c + c, sum / T(rows * columns), count);
-                });
+    const Counted counted(s, count_padding);
+    for_each_result(s, [&](long r, long q, const Inside& down, const Inside& across, long at,
+                           long corner) {
+        const T pixels = T(counted(r, q));
+        for_each_channels<T>(s.c, [&](long c, auto count) {
+            Vector<T> sum{};
+            const T* line = x + corner + c;
+            for (long i = down.first; i < down.last; i++, line += row_step) {
+                const T* pixel = line;
+                for (long j = across.first; j < across.last; j++, pixel += column_step)
+                    sum += get(pixel, count);
             }
-        }
+            put(y + at + c, sum / pixels, count);
+        });
     });
 }
 
@@ -283,12 +290,7 @@ void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_outpu
             const Vector<T> share = get(grad_output + at, count) / T(s.kh * s.kw);
             return [=](Integer<T>) { return share; };
         });
-    std::vector<long> rows, columns;
-    for (long r = 0; r < s.p; r++)
-        rows.push_back(counted(r, s.stride_h, s.top, s.bottom, s.kh, s.dilation_h, s.h, count_padding));
-    for (long q = 0; q < s.q; q++)
-        columns.push_back(
-            counted(q, s.stride_w, s.left, s.right, s.kw, s.dilation_w, s.w, count_padding));
+    const Counted counted(s, count_padding);
     struct Window {
         const T* grad;
         T share;
@@ -297,8 +299,7 @@ void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_outpu
         s, grad_input,
         [&](const Windows::Window& down, const Windows::Window& across, long image) {
             const long at = ((image * s.p + down.result) * s.q + across.result) * s.c;
-            const long pixels = rows[size_t(down.result)] * columns[size_t(across.result)];
-            return Window{grad_output + at, 1 / T(pixels)};
+            return Window{grad_output + at, 1 / T(counted(down.result, across.result))};
         },
         [](const Window& window, long c, auto count) {
             return get(window.grad + c, count) * window.share;
