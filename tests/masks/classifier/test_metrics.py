@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from tinygrad_mask.masks.classifier.metrics import (
+    SIZE_BINS,
+    Metrics,
+    bootstrap_intervals,
     compute_metrics,
     format_metrics,
     metrics_by_size,
@@ -19,10 +23,9 @@ from tinygrad_mask.masks.labels import LABELS
 pairs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)
 
 
-@given(pairs)
-def test_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
-    truth, predicted = np.array(pairs).T
-    found = compute_metrics(truth, predicted)
+def agrees_with_scikit_learn(
+    found: Metrics, truth: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that occur on one side only
         balanced = sklearn_metrics.balanced_accuracy_score(truth, predicted)
@@ -32,14 +35,20 @@ def test_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     confusion = sklearn_metrics.confusion_matrix(truth, predicted, labels=range(3))
     macro_f1 = sklearn_metrics.f1_score(truth, predicted, average="macro", zero_division=0)
 
-    assert found.n == len(pairs)
+    assert found.n == len(truth)
     assert found.accuracy == pytest.approx(sklearn_metrics.accuracy_score(truth, predicted))
     assert found.balanced_accuracy == pytest.approx(balanced)
     assert found.macro_f1 == pytest.approx(macro_f1)
-    assert found.baseline_accuracy == pytest.approx(max(per_class[3]) / len(pairs))
+    assert found.baseline_accuracy == pytest.approx(max(per_class[3]) / len(truth))
     assert found.confusion == tuple(map(tuple, confusion.tolist()))
     for of, expected in zip(found.per_class.values(), np.transpose(per_class), strict=True):
         assert (of.precision, of.recall, of.f1, of.n) == pytest.approx(tuple(expected))
+
+
+@given(pairs)
+def test_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    truth, predicted = np.array(pairs).T
+    agrees_with_scikit_learn(compute_metrics(truth, predicted), truth, predicted)
 
 
 @given(arrays(np.float64, (7, 3), elements=st.floats(0, 1)))
@@ -118,10 +127,115 @@ class TestBySize:
         summed = np.sum([of.confusion for of in found], axis=0)
         np.testing.assert_array_equal(summed, whole.confusion)
 
+    @given(
+        st.lists(
+            st.tuples(
+                st.integers(0, 2),
+                st.integers(0, 2),
+                st.one_of(st.sampled_from([0.0, 16.0, 24.0, 32.0]), st.floats(0, 64)),
+            ),
+            min_size=1,
+            max_size=40,
+        )
+    )
+    def test_agrees_with_scikit_learn(self, faces: list[tuple[int, int, float]]) -> None:
+        labels, predicted, sizes = map(np.array, zip(*faces, strict=True))
+        found = metrics_by_size(labels, predicted, sizes)
+        for name, (low, high) in SIZE_BINS.items():
+            chosen = (sizes >= low) & (sizes < high)
+            assert (name in found) == chosen.any()
+            if chosen.any():
+                agrees_with_scikit_learn(found[name], labels[chosen], predicted[chosen])
+
     @pytest.mark.parametrize("sizes", [[1.0], [1.0, -1.0], [1.0, np.nan], []])
     def test_refuses(self, sizes: list[float]) -> None:
         with pytest.raises(ValueError, match="expected the size in px of each of 2 faces"):
             metrics_by_size([0, 1], [0, 1], sizes)
+
+
+class TestBootstrap:
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 6)),
+            min_size=1,
+            max_size=40,
+        ),
+        st.integers(0, 9),
+    )
+    def test_agrees_with_scikit_learn_on_the_faces_drawn(
+        self, faces: list[tuple[int, int, int]], seed: int
+    ) -> None:
+        labels, predicted, photograph = np.array(faces).T
+        found = bootstrap_intervals(
+            labels, predicted, photograph, samples=3, rng=np.random.default_rng(seed)
+        )
+        # The same draws once more, but of the faces themselves, photograph by photograph.
+        present = np.unique(photograph)
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(len(present), np.full(len(present), 1 / len(present)), size=3)
+        figures: dict[str, list[float]] = {name: [] for name in found}
+        for times in drawn:
+            assert times.sum() == len(present)
+            members = [np.flatnonzero(photograph == p) for p in np.repeat(present, times)]
+            chosen = np.concatenate(members)
+            truth, answers = labels[chosen], predicted[chosen]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                balanced = sklearn_metrics.balanced_accuracy_score(truth, answers)
+            macro_f1 = sklearn_metrics.f1_score(truth, answers, average="macro", zero_division=0)
+            figures["accuracy"].append(sklearn_metrics.accuracy_score(truth, answers))
+            figures["balanced_accuracy"].append(balanced)
+            figures["macro_f1"].append(macro_f1)
+            if (truth == 1).any():
+                figures["improper_recall"].append(
+                    sklearn_metrics.recall_score(truth == 1, answers == 1)
+                )
+        for name, values in figures.items():
+            ends = np.percentile(values, [2.5, 97.5]) if values else [np.nan, np.nan]
+            assert found[name] == pytest.approx(tuple(ends), nan_ok=True)
+
+    def test_faces_of_one_photograph_are_no_more_than_one_draw(self) -> None:
+        # Twenty photographs, in each of which all faces are right or all are wrong: the interval
+        # is that of twenty draws, however many faces there are.
+        right = np.arange(20) < 15
+        once, often = (
+            bootstrap_intervals(
+                np.zeros(20 * faces, np.int64),
+                np.repeat(np.where(right, 0, 1), faces),
+                np.repeat(np.arange(20), faces),
+                samples=4000,
+                rng=np.random.default_rng(3),
+            )["accuracy"]
+            for faces in (1, 30)
+        )
+        assert once == often
+        # The binomial's standard deviation is sqrt(0.75 * 0.25 / 20) = 0.097.
+        assert once == pytest.approx((0.75 - 1.96 * 0.097, 0.75 + 1.96 * 0.097), abs=0.06)
+
+    def test_the_same_generator_gives_the_same_interval(self) -> None:
+        rng = np.random.default_rng(0)
+        labels, predicted, photograph = rng.integers(0, 3, (3, 300))
+        one, two = (
+            bootstrap_intervals(
+                labels, predicted, photograph, samples=600, rng=np.random.default_rng(1)
+            )
+            for _ in range(2)
+        )
+        assert one == two
+        whole = compute_metrics(labels, predicted)
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            low, high = one[name]
+            assert low < getattr(whole, name) < high
+
+    @pytest.mark.parametrize(
+        ("photograph", "samples", "message"),
+        [([0], 5, "photograph of each of 2 faces"), ([0, 1], 0, r"at least 1 sample, got .* 0$")],
+    )
+    def test_refuses(self, photograph: list[int], samples: int, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            bootstrap_intervals(
+                [0, 1], [0, 1], photograph, samples=samples, rng=np.random.default_rng(0)
+            )
 
 
 class TestFormat:
