@@ -17,10 +17,11 @@ ROOT = Path(tinygrad_mask.__file__).parent
 # that is in it, but the package's own and that of `masks` for their `__init__.py` alone.
 LAYERS = [
     ["cli"],
+    ["masks"],
     ["masks.classifier"],
     ["masks.crops", "masks.duplicates", "masks.faces", "masks.splits", "masks.summary"],
     ["masks.datasets"],
-    ["masks", "masks.images", "masks.labels", "masks.problems"],
+    ["masks.images", "masks.labels", "masks.problems"],
     [PACKAGE],
     ["data", "nn", "optim", "serialization", "testing"],
     ["tensor"],

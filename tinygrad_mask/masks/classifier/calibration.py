@@ -39,8 +39,8 @@ class ReliabilityBin:
 class Calibration:
     """What `calibrate` found; `ece` are expected calibration errors, between 0 and 1.
 
-    `ece_before` is that of the plain softmax. `ece_after` is that of `probabilities`, for which each
-    face was given the temperature of the other parts, so that nothing is judged by what it was
+    `ece_before` is that of the plain softmax. `ece_after` is that of `probabilities`, for which
+    each face was given the temperature of the other parts, so that nothing is judged by what it was
     fitted to; `temperature` is fitted on all faces.
     """
 

@@ -15,6 +15,12 @@ from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import UsageError
 
+PRETRAINED = "pretrained"
+"""What stands for the shipped weights wherever a model is asked for; a path is `./pretrained`."""
+
+PRETRAINED_FILE = Path(__file__).with_name("pretrained.safetensors")
+"""The shipped weights."""
+
 _FORMAT = "tinygrad_mask classifier 1"
 _BATCH = 128
 
@@ -42,9 +48,10 @@ class Normalisation:
 
 
 class Classifier:
-    """A network, how its crops are cut and how their pixels are scaled.
+    """A network, how its crops are cut, how their pixels are scaled, and how sure it may be.
 
     `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`.
+    `temperature`, positive, is what scores are divided by before the softmax.
     """
 
     def __init__(
@@ -53,11 +60,13 @@ class Classifier:
         architecture: Architecture,
         crops: CropSettings,
         normalisation: Normalisation,
+        temperature: float = 1.0,
     ) -> None:
         self.model = model
         self.architecture = architecture
         self.crops = crops
         self.normalisation = normalisation
+        self.temperature = temperature
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
@@ -80,12 +89,16 @@ class Classifier:
     def probabilities(
         self, crops: NDArray[np.uint8] | Rows, device: str = "cpu"
     ) -> NDArray[np.float32]:
-        """Return the softmax of the scores, (n, 3).
+        """Return the softmax of the scores divided by the temperature, (n, 3)."""
+        return self.to_probabilities(self.scores(crops, device))
 
-        The perceptron of the slides aims its outputs at 0 and 1 and knows no softmax: of its
-        numbers only the order means something.
+    def to_probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what `probabilities` makes of the model's outputs, both (n, 3).
+
+        The perceptron of the slides aims its outputs at 0 and 1 and knows no softmax: until a
+        temperature was fitted, of its numbers only the order means something.
         """
-        return Tensor(self.scores(crops, device)).softmax().numpy()
+        return Tensor(scores / np.float32(self.temperature)).softmax().numpy()
 
     # --- files ------------------------------------------------------------------------------
 
@@ -97,6 +110,7 @@ class Classifier:
             "architecture": json.dumps(asdict(self.architecture)),
             "crops": json.dumps(asdict(self.crops)),
             "normalisation": json.dumps(asdict(self.normalisation)),
+            "temperature": json.dumps(self.temperature),
         }
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
@@ -107,9 +121,15 @@ class Classifier:
     def load(cls, path: str | Path) -> "Classifier":
         """Read a classifier from its file, or from the run folder that holds it.
 
-        Raises `UsageError` where there is none.
+        The text `pretrained` stands for the shipped weights. Raises `UsageError` where there is no
+        classifier.
         """
-        path = Path(path)
+        if path == PRETRAINED and not PRETRAINED_FILE.exists():
+            raise UsageError(
+                f"{PRETRAINED}: this copy of the package has no trained weights "
+                f"({PRETRAINED_FILE.name} is not in it); name the file or run folder of a model"
+            )
+        path = PRETRAINED_FILE if path == PRETRAINED else Path(path)
         if path.is_dir():
             path = path / "model.safetensors"
         try:
@@ -136,8 +156,11 @@ class Classifier:
             crops = CropSettings(**json.loads(metadata["crops"]))
             scale = json.loads(metadata["normalisation"])
             normalisation = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
+            temperature = float(json.loads(metadata.get("temperature", "1")))
+            if not (math.isfinite(temperature) and temperature > 0):
+                raise ValueError(f"its temperature is {temperature}")
             model = build_model(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: not a classifier as it is saved here ({error})") from error
-        return cls(model, architecture, crops, normalisation)
+        return cls(model, architecture, crops, normalisation, temperature)
