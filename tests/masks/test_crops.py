@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinygrad_mask.masks.crops import CropSettings, clip_box, crop_face, face_size
+from tinygrad_mask.masks.crops import (
+    CropSettings,
+    clip_box,
+    crop_face,
+    crop_with_border,
+    face_size,
+)
 
 
 def noise(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -159,3 +165,29 @@ def test_clip_box_and_face_size() -> None:
 def test_impossible_settings_are_refused(size: int, margin: float) -> None:
     with pytest.raises(ValueError, match=r"crop .* expects"):
         CropSettings(size, margin)
+
+
+@given(boxes(), st.integers(4, 30), st.integers(0, 9), st.floats(0, 0.5))
+def test_middle_of_a_cut_with_a_border_is_the_crop_to_the_bit(
+    box: tuple[float, float, float, float], size: int, border: int, margin: float
+) -> None:
+    photograph = Image.fromarray(noise(60, 60))
+    settings = CropSettings(size, margin)
+    cut = crop_with_border(photograph, box, settings, border)
+    assert cut.shape == (size + 2 * border, size + 2 * border, 3)
+    middle = cut[border : border + size, border : border + size]
+    np.testing.assert_array_equal(middle, crop_face(photograph, box, settings))
+
+
+def test_border_is_of_the_photograph_in_the_crops_scale() -> None:
+    pixels = noise(100, 100)
+    # A square of 30 about (50, 50), and 7 more on each side.
+    photograph, box = Image.fromarray(pixels), (45.0, 40.0, 55.0, 60.0)
+    cut = crop_with_border(photograph, box, CropSettings(30, 0.25), 7)
+    np.testing.assert_array_equal(cut, pixels[28:72, 28:72])
+    smooth = np.repeat(np.arange(100, dtype=np.uint8)[:, None], 100, axis=1)
+    photograph = Image.fromarray(np.stack([smooth, smooth.T, smooth], axis=-1))
+    cut = crop_with_border(photograph, box, CropSettings(15, 0.25), 5)  # two pixels a pixel
+    expected = 25 + 2 * np.arange(25) + 0.5
+    np.testing.assert_allclose(cut[:, 12, 0], expected, atol=0.5)
+    np.testing.assert_allclose(cut[12, :, 1], expected, atol=0.5)

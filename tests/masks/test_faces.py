@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinygrad_mask.masks.crops import CropSettings, crop_face
+from tinygrad_mask.masks.crops import CropSettings, crop_face, crop_with_border
 from tinygrad_mask.masks.datasets import Box, Face, Photograph
 from tinygrad_mask.masks.duplicates import perceptual_hash
 from tinygrad_mask.masks.faces import FaceSet, cut_faces
@@ -81,6 +81,20 @@ def test_every_face_is_cut_in_order_and_every_photograph_opened_once(workers: in
     assert row == len(faces) == len(faces.crops)
     assert faces.labels_by_photograph() == [[f.label for f in p.faces] for p in photographs]
     assert problems.counts() == {}
+
+
+def test_cuts_are_the_crops_with_their_borders() -> None:
+    photographs = some(9)
+    faces = cut_faces(
+        photographs, SETTINGS, Problems(), min_face=0, border=3, workers=0, progress=False
+    )
+    plain = cut(photographs, Problems())
+    np.testing.assert_array_equal(faces.crops, plain.crops)
+    np.testing.assert_array_equal(plain.cuts, plain.crops)
+    assert faces.cuts.shape == (len(faces), 18, 18, 3)
+    face = photographs[faces.photograph[0]].faces[0]
+    expected = crop_with_border(photographs[faces.photograph[0]].open(), face.box, SETTINGS, 3)
+    np.testing.assert_array_equal(faces.cuts[0], expected)
 
 
 def test_kinds_of_the_arrays() -> None:

@@ -46,6 +46,35 @@ def crop_face(
 
     Raises `ValueError` for a box that has no area inside the photograph.
     """
+    return _cut(photograph, *_square(photograph, box, settings), settings.size)
+
+
+def crop_with_border(
+    photograph: Image.Image, box: Box | None, settings: CropSettings, border: int
+) -> NDArray[np.uint8]:
+    """Cut a face out with what is round it: uint8, (size + 2 border, size + 2 border, 3).
+
+    All is as in `crop_face`, whose crop is the middle of the result, to the bit; the pixels of the
+    border, on each side, are of the same scale.
+    """
+    crop = crop_face(photograph, box, settings)
+    if border == 0:
+        return crop
+    left, top, side = _square(photograph, box, settings)
+    beyond = border * side / settings.size
+    cut = _cut(
+        photograph, left - beyond, top - beyond, side + 2 * beyond, settings.size + 2 * border
+    )
+    # Cut as one, the middle might be rounded otherwise here and there: its place in the photograph
+    # has passed through other sums.
+    cut[border:-border, border:-border] = crop
+    return cut
+
+
+def _square(
+    photograph: Image.Image, box: Box | None, settings: CropSettings
+) -> tuple[float, float, float]:
+    """Return left, top and side of the square that becomes the crop, in the photograph's pixels."""
     width, height = photograph.size
     if box is None:
         box, margin = (0.0, 0.0, float(width), float(height)), 0.0
@@ -53,10 +82,16 @@ def crop_face(
         box, margin = clip_box(box, width, height), settings.margin
     x1, y1, x2, y2 = box
     side = max(x2 - x1, y2 - y1) * (1 + 2 * margin)
-    left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
+    return (x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side
 
+
+def _cut(
+    photograph: Image.Image, left: float, top: float, side: float, size: int
+) -> NDArray[np.uint8]:
+    """Cut a square out of a photograph, beyond its edges too, and resize it to `size` pixels."""
+    width, height = photograph.size
     # Only a window of whole pixels about the square, as far as the filter reaches, is touched.
-    reach = _FILTER_RADIUS * max(1.0, side / settings.size) + 1
+    reach = _FILTER_RADIUS * max(1.0, side / size) + 1
     window_left, window_top = math.floor(left - reach), math.floor(top - reach)
     window_right, window_bottom = math.ceil(left + side + reach), math.ceil(top + side + reach)
     inside = (
@@ -84,8 +119,8 @@ def crop_face(
     if any(beyond):
         window = _repeat_edges(window, beyond)
         left, top = left + beyond[0], top + beyond[1]
-    size = (settings.size, settings.size)
-    return np.array(window.resize(size, _FILTER, box=(left, top, left + side, top + side)))
+    corners = (left, top, left + side, top + side)
+    return np.array(window.resize((size, size), _FILTER, box=corners))
 
 
 def clip_box(box: Box, width: int, height: int) -> Box:

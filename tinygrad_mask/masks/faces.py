@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tinygrad_mask.data import DataLoader
-from tinygrad_mask.masks.crops import CropSettings, clip_box, crop_face, face_size
+from tinygrad_mask.masks.crops import CropSettings, clip_box, crop_with_border, face_size
 from tinygrad_mask.masks.datasets.records import Face, Photograph
 from tinygrad_mask.masks.duplicates import HASH_WORDS, perceptual_hash
 from tinygrad_mask.masks.labels import LABELS
@@ -41,8 +41,9 @@ _BATCH = 8  # photographs
 class FaceSet:
     """The faces of `photographs`, n in all, in the order of photographs and of faces in each.
 
-    `photographs` are those, out of the ones given, that could be read. `crops` is uint8
-    (n, size, size, 3), read-only, in a temporary file that vanishes with it. `labels` (n,) are
+    `photographs` are those, out of the ones given, that could be read. `cuts` is uint8
+    (n, size + 2 border, size + 2 border, 3), read-only, in a temporary file that vanishes with it:
+    the faces' crops with `border` pixels of what is round them on each side. `labels` (n,) are
     positions in `LABELS`; `photograph` (n,) positions in `photographs`; `face` (n,) positions in
     that photograph's `faces`: all int64. `sizes` (n,), float32, are the shorter sides in pixels of
     the clipped boxes, or of the pictures. `hashes`, uint64 (len(photographs), HASH_WORDS), are the
@@ -50,12 +51,19 @@ class FaceSet:
     """
 
     photographs: tuple[Photograph, ...]
-    crops: NDArray[np.uint8]
+    cuts: NDArray[np.uint8]
     labels: NDArray[np.int64]
     photograph: NDArray[np.int64]
     face: NDArray[np.int64]
     sizes: NDArray[np.float32]
     hashes: NDArray[np.uint64]
+    border: int = 0
+
+    @property
+    def crops(self) -> NDArray[np.uint8]:
+        """What a model sees of each face, (n, size, size, 3): the cuts without their borders."""
+        inside = slice(self.border, self.cuts.shape[1] - self.border)
+        return self.cuts[:, inside, inside]
 
     def __len__(self) -> int:
         """Return the number of faces."""
@@ -75,11 +83,13 @@ def cut_faces(
     problems: Problems,
     *,
     min_face: float,
+    border: int = 0,
     workers: int,
     progress: bool,
 ) -> FaceSet:
     """Cut every face out of the photographs, each decoded once, by `workers` threads (0: none).
 
+    `border` pixels of what is round the crop are kept, for augmentation to turn and shift into it.
     Memory does not grow with the data set. Photographs that cannot be read and boxes without area
     inside theirs are faults; faces whose shorter side is under `min_face` pixels are dropped and
     counted. `progress` shows a bar on standard error.
@@ -87,12 +97,12 @@ def cut_faces(
     Raises `UsageError` where no face is left or there is no room for the crops.
     """
     loader = DataLoader(
-        _Cutter(photographs, settings, min_face), _BATCH, workers=workers, collate=list
+        _Cutter(photographs, settings, min_face, border), _BATCH, workers=workers, collate=list
     )
     read: list[Photograph] = []
     hashes: list[NDArray[np.uint64]] = []
     rows: list[tuple[int, int, int, float]] = []  # label, photograph, face, size
-    shape = (settings.size, settings.size, 3)
+    side = settings.size + 2 * border
     with (
         tempfile.TemporaryFile(prefix="tinygrad_mask-") as file,
         tqdm(total=len(photographs), desc="faces", unit="photo", disable=not progress) as bar,
@@ -107,8 +117,8 @@ def cut_faces(
                 problems.warn("box outside its photograph", name, fault)
             for _ in range(cut.small):
                 problems.count(f"face smaller than {min_face:g} pixels", name)
-            for crop in cut.crops:
-                _append(file, crop)
+            for pixels in cut.pixels:
+                _append(file, pixels)
             rows += [(label, len(read), face, size) for label, face, size in cut.faces]
             read.append(photographs[index])
             hashes.append(cut.hash)
@@ -117,26 +127,27 @@ def cut_faces(
                 f"no face of at least {min_face:g} pixels in {len(photographs)} photographs"
             )
         file.flush()
-        crops = np.memmap(file, dtype=np.uint8, mode="r", shape=(len(rows), *shape))
+        cuts = np.memmap(file, dtype=np.uint8, mode="r", shape=(len(rows), side, side, 3))
     labels, photograph, face, sizes = zip(*rows, strict=True)
     return FaceSet(
         tuple(read),
-        crops,
+        cuts,
         np.array(labels, dtype=np.int64),
         np.array(photograph, dtype=np.int64),
         np.array(face, dtype=np.int64),
         np.array(sizes, dtype=np.float32),
         np.array(hashes, dtype=np.uint64).reshape(-1, HASH_WORDS),
+        border,
     )
 
 
 @dataclass
 class _Cut:
-    """What became of one photograph; `faces` holds (label, face, size) of each crop."""
+    """What became of one photograph; `faces` holds (label, face, size) of each face's pixels."""
 
     unreadable: str
     hash: NDArray[np.uint64]
-    crops: list[NDArray[np.uint8]]
+    pixels: list[NDArray[np.uint8]]
     faces: list[tuple[int, int, float]]
     outside: list[str]
     small: int
@@ -146,11 +157,16 @@ class _Cutter:
     """The data set whose item i is what is cut out of photograph i."""
 
     def __init__(
-        self, photographs: Sequence[Photograph], settings: CropSettings, min_face: float
+        self,
+        photographs: Sequence[Photograph],
+        settings: CropSettings,
+        min_face: float,
+        border: int,
     ) -> None:
         self.photographs = photographs
         self.settings = settings
         self.min_face = min_face
+        self.border = border
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -158,18 +174,20 @@ class _Cutter:
     def __getitem__(self, index: int) -> _Cut:
         cut = _Cut("", np.zeros(HASH_WORDS, dtype=np.uint64), [], [], [], 0)
         try:
-            pixels = self.photographs[index].open()
+            photograph = self.photographs[index].open()
         except OSError as error:
             cut.unreadable = str(error)
             return cut
-        cut.hash = perceptual_hash(pixels)
+        cut.hash = perceptual_hash(photograph)
         for number, face in enumerate(self.photographs[index].faces):
             try:
-                size = _size(face, pixels)
+                size = _size(face, photograph)
                 if size < self.min_face:
                     cut.small += 1
                     continue
-                cut.crops.append(crop_face(pixels, face.box, self.settings))
+                cut.pixels.append(
+                    crop_with_border(photograph, face.box, self.settings, self.border)
+                )
             except ValueError as error:
                 cut.outside.append(str(error))
                 continue
@@ -182,9 +200,9 @@ def _size(face: Face, photograph: Image.Image) -> float:
     return face_size(clip_box(face.box or (0.0, 0.0, width, height), width, height))
 
 
-def _append(file: IO[bytes], crop: NDArray[np.uint8]) -> None:
+def _append(file: IO[bytes], pixels: NDArray[np.uint8]) -> None:
     try:
-        file.write(crop.tobytes())
+        file.write(pixels.tobytes())
     except OSError as error:
         raise UsageError(
             f"{tempfile.gettempdir()}: no room for the faces' crops ({error.strerror}); "

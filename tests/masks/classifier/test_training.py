@@ -1,12 +1,15 @@
 """The models, the loop that trains them, and the state that it is taken up from again."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from tinygrad_mask import Tensor, nn, serialization
 from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.augmentation import Augmentation
+from tinygrad_mask.masks.classifier.blocks import BLOCKS
 from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.classifier.models import (
     KINDS,
@@ -20,12 +23,16 @@ from tinygrad_mask.masks.classifier.training import (
     Trainer,
     TrainingDivergedError,
     class_weights,
+    epoch_line,
 )
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.problems import UsageError
 
 SIZE = 8
+
+MILD = Augmentation(saturation=0, cast=0, erase=0)
+"""Leaves the colours that the faces are told apart by."""
 
 
 def face_set(count=48, seed=0):
@@ -44,10 +51,10 @@ def make_trainer(kind="cnn", seed=0, **changes):
     train, validation = np.arange(36), np.arange(36, 48)
     architecture = architecture_of(kind, SIZE)
     crops = CropSettings(SIZE)
+    recipe = dataclasses.replace(RECIPES[kind], **{"epochs": 2, "batch_size": 8, **changes})
     model = build_model(architecture, np.random.default_rng(seed))
     normalisation = Normalisation.of(Rows(faces.crops, train))
-    classifier = Classifier(model, architecture, crops, normalisation)
-    recipe = dataclasses.replace(RECIPES[kind], **{"epochs": 2, "batch_size": 8, **changes})
+    classifier = Classifier(model, architecture, crops, normalisation, mirrored=recipe.mirrored)
     return Trainer(classifier, faces, train, validation, recipe, seed=seed)
 
 
@@ -69,8 +76,15 @@ class TestModels:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"kind": "rnn", "image_size": 8}, "expected one of cnn, mlp, got 'rnn'"),
+            ({"kind": "rnn", "image_size": 8}, "expected one of cnn, mlp, .*, got 'rnn'"),
             ({"kind": "cnn", "image_size": 7, "channels": (1, 1, 1)}, "at least 8 pixels"),
+            ({"kind": "cnn", "image_size": 8, "channels": (1,), "depths": (1,)}, "none for others"),
+            ({"kind": "vgg", "image_size": 8, "channels": (1, 1)}, "a depth for each stage"),
+            ({"kind": "vgg", "image_size": 8, "channels": (1,), "depths": (0,)}, "a depth for"),
+            (
+                {"kind": "vgg", "image_size": 3, "channels": (1, 1, 1), "depths": (1, 1, 1)},
+                "at least 4 pixels for 2 poolings",
+            ),
         ],
     )
     def test_errors(self, fields, message):
@@ -107,12 +121,21 @@ class TestClassWeights:
 
 
 class TestTraining:
-    @pytest.mark.parametrize(("kind", "lr"), [("cnn", 0.005), ("mlp", 0.01)])
-    def test_learns_colours(self, kind, lr):
-        trainer = make_trainer(kind, epochs=12, lr=lr)
+    @pytest.mark.parametrize(
+        ("kind", "changes"),
+        [
+            ("cnn", {"lr": 0.005}),
+            ("mlp", {"lr": 0.01}),
+            *((kind, {"lr": 0.01, "epochs": 20, "augmentation": MILD}) for kind in BLOCKS),
+            ("vgg", {"lr": 0.01, "augmentation": MILD, "weight_average": 0.9, "mirrored": True}),
+        ],
+    )
+    def test_learns_colours(self, kind, changes):
+        trainer = make_trainer(kind, **{"epochs": 12, **changes})
         trainer.run(nothing)
         history = trainer.progress.history
-        assert [row["epoch"] for row in history] == list(range(1, 13))
+        epochs = trainer.recipe.epochs
+        assert [row["epoch"] for row in history] == list(range(1, epochs + 1))
         assert history[-1]["loss"] < history[0]["loss"]
         assert history[-1]["val_accuracy"] == 1
         metrics, probabilities = trainer.validate()
@@ -137,10 +160,11 @@ class TestTraining:
     def test_a_run_taken_up_again_gives_the_bits_of_an_unbroken_one(
         self, kind, stopped_after, tmp_path
     ):
-        unbroken = make_trainer(kind)
+        changes = {"weight_average": 0.9} if kind in BLOCKS else {}
+        unbroken = make_trainer(kind, **changes)
         unbroken.run(nothing)
 
-        broken, asked = make_trainer(kind), []
+        broken, asked = make_trainer(kind, **changes), []
 
         def stop():
             asked.append(1)
@@ -149,17 +173,16 @@ class TestTraining:
         with pytest.raises(InterruptedRunError):
             broken.run(nothing, stop=stop)
         serialization.save(tmp_path / "state", *broken.state())
-        resumed = make_trainer(kind)
+        resumed = make_trainer(kind, **changes)
         resumed.load_state(*serialization.load(tmp_path / "state"))
         resumed.run(nothing)
 
-        expected, result = unbroken.classifier.model, resumed.classifier.model
-        for (name, a), (_, b) in zip(
-            expected.named_parameters(), result.named_parameters(), strict=True
-        ):
-            np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=name)
+        expected, result = unbroken.state()[0], resumed.state()[0]
+        assert list(expected) == list(result)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(array, result[name], err_msg=name)
         for a, b in zip(unbroken.progress.history, resumed.progress.history, strict=True):
-            assert {**a, "seconds": 0} == {**b, "seconds": 0}
+            assert {**a, "seconds": 0, "waited": 0} == {**b, "seconds": 0, "waited": 0}
 
     def test_a_loss_that_is_no_number_stops_before_it_spoils_the_weights(self):
         trainer = make_trainer(lr=1e4, one_cycle=False, epochs=5)
@@ -180,14 +203,54 @@ class TestTraining:
         trainer.run(nothing)
         np.testing.assert_array_equal(trainer.validation_crops.array, before)
 
+    def test_the_time_waited_for_data_is_part_of_the_epochs(self):
+        trainer = make_trainer(augmentation=Augmentation())
+        trainer.run(nothing)
+        for row in trainer.progress.history:
+            assert 0 < row["waited"] < row["seconds"]
+            assert "waited for data: " in epoch_line(row, 2)
+
+    def test_judges_and_saves_the_averaged_weights(self):
+        trainer = make_trainer("vgg", weight_average=0.5)
+        trainer.run(nothing)
+        own = trainer.classifier.scores(trainer.validation_crops)
+        with trainer.averaged():
+            averaged = trainer.classifier.scores(trainer.validation_crops)
+        assert abs(own - averaged).max() > 1e-4
+        np.testing.assert_array_equal(trainer.validation_scores(), averaged)
+        metrics, probabilities = trainer.validate()
+        np.testing.assert_array_equal(probabilities, trainer.classifier.to_probabilities(averaged))
+        assert trainer.progress.history[-1]["val_accuracy"] == metrics.accuracy
+
+    def test_label_smoothing_is_part_of_the_loss(self):
+        plain, smooth = (make_trainer("vgg", label_smoothing=s, epochs=1) for s in (0, 0.3))
+        plain.run(nothing)
+        smooth.run(nothing)
+        rows = [trainer.progress.history[0]["loss"] for trainer in (plain, smooth)]
+        assert abs(rows[0] - rows[1]) > 1e-3
+
 
 class TestRecipe:
     @pytest.mark.parametrize(
-        ("field", "value"), [("epochs", 0), ("batch_size", 0), ("lr", 0.0), ("weight_decay", -1.0)]
+        ("field", "value"),
+        [
+            ("epochs", 0),
+            ("batch_size", 0),
+            ("lr", 0.0),
+            ("weight_decay", -1.0),
+            ("optimizer", "adagrad"),
+            ("label_smoothing", 1.0),
+            ("weight_average", -0.1),
+        ],
     )
     def test_errors(self, field, value):
         with pytest.raises(ValueError, match="expected"):
             Recipe(**{field: value})
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_comes_back_from_json(self, kind):
+        content = json.loads(json.dumps(dataclasses.asdict(RECIPES[kind])))
+        assert Recipe.from_json(content) == RECIPES[kind]
 
 
 class TestClassifierFile:
@@ -198,11 +261,37 @@ class TestClassifierFile:
         crops = face_set().crops
         for path in (tmp_path, tmp_path / "model.safetensors"):
             loaded = Classifier.load(path)
+            assert not loaded.mirrored
             assert loaded.crops == classifier.crops
             assert loaded.architecture == classifier.architecture
             np.testing.assert_array_equal(
                 loaded.probabilities(crops), classifier.probabilities(crops)
             )
+
+    def test_mirrored_scores_are_the_mean_of_both_sides(self, tmp_path):
+        classifier = make_trainer("vgg", mirrored=True).classifier
+        crops = face_set().crops
+        scores = classifier.scores(crops)
+        np.testing.assert_allclose(scores, classifier.scores(crops[:, :, ::-1]), atol=1e-6)
+        classifier.save(tmp_path / "model.safetensors")
+        loaded = Classifier.load(tmp_path)
+        np.testing.assert_array_equal(loaded.scores(crops), scores)
+        loaded.mirrored = False
+        sides = [loaded.scores(c) for c in (crops, crops[:, :, ::-1].copy())]
+        np.testing.assert_allclose(scores, np.mean(sides, axis=0), atol=1e-6)
+        assert abs(sides[0] - sides[1]).max() > 1e-4
+
+    def test_a_file_from_before_there_were_stages_loads(self, tmp_path):
+        classifier = make_trainer("cnn").classifier
+        metadata = classifier.metadata()
+        architecture = json.loads(metadata["architecture"])
+        architecture.pop("depths")
+        metadata["architecture"] = json.dumps(architecture)
+        metadata.pop("mirrored")
+        serialization.save(tmp_path / "old", classifier.model.state_dict(), metadata)
+        loaded = Classifier.load(tmp_path / "old")
+        assert loaded.architecture == classifier.architecture
+        assert not loaded.mirrored
 
     def test_probabilities_do_not_depend_on_the_batch(self):
         classifier = make_trainer().classifier

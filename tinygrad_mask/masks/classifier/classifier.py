@@ -50,7 +50,8 @@ class Normalisation:
 class Classifier:
     """A network, how its crops are cut, how their pixels are scaled, and how sure it may be.
 
-    `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`.
+    `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`. Where
+    `mirrored` holds it is asked about each crop and about its mirror image.
     `temperature`, positive, is what scores are divided by before the softmax.
     """
 
@@ -61,12 +62,15 @@ class Classifier:
         crops: CropSettings,
         normalisation: Normalisation,
         temperature: float = 1.0,
+        *,
+        mirrored: bool = False,
     ) -> None:
         self.model = model
         self.architecture = architecture
         self.crops = crops
         self.normalisation = normalisation
         self.temperature = temperature
+        self.mirrored = mirrored
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
         self._scale, self._shift = 1 / (255 * std), -mean / std
 
@@ -77,14 +81,23 @@ class Classifier:
         return Tensor.from_array(scaled).to(device)
 
     def scores(self, crops: NDArray[np.uint8] | Rows, device: str = "cpu") -> NDArray[np.float32]:
-        """Return the model's outputs, (n, 3), batch by batch, without recording a graph."""
+        """Return the model's outputs, (n, 3), batch by batch, without recording a graph.
+
+        Where each crop is asked about twice they are the mean of both answers.
+        """
         self.model.eval()
         with no_grad():
             parts = [
-                self.model(self.inputs(crops[start : start + _BATCH], device)).numpy()
+                self._scores(crops[start : start + _BATCH], device)
                 for start in range(0, len(crops), _BATCH)
             ]
         return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *parts])
+
+    def _scores(self, crops: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
+        scores = self.model(self.inputs(crops, device))
+        if self.mirrored:
+            scores = (scores + self.model(self.inputs(crops[:, :, ::-1], device))) / 2
+        return scores.numpy()
 
     def probabilities(
         self, crops: NDArray[np.uint8] | Rows, device: str = "cpu"
@@ -111,6 +124,7 @@ class Classifier:
             "crops": json.dumps(asdict(self.crops)),
             "normalisation": json.dumps(asdict(self.normalisation)),
             "temperature": json.dumps(self.temperature),
+            "mirrored": json.dumps(self.mirrored),
         }
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
@@ -152,15 +166,17 @@ class Classifier:
             if json.loads(metadata["labels"]) != list(LABELS):
                 raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
             fields = json.loads(metadata["architecture"])
-            architecture = Architecture(**fields | {"channels": tuple(fields["channels"])})
+            stages = {name: tuple(fields.get(name, ())) for name in ("channels", "depths")}
+            architecture = Architecture(**fields | stages)
             crops = CropSettings(**json.loads(metadata["crops"]))
             scale = json.loads(metadata["normalisation"])
             normalisation = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
             temperature = float(json.loads(metadata.get("temperature", "1")))
             if not (math.isfinite(temperature) and temperature > 0):
                 raise ValueError(f"its temperature is {temperature}")
+            mirrored = json.loads(metadata.get("mirrored", "false")) is True
             model = build_model(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: not a classifier as it is saved here ({error})") from error
-        return cls(model, architecture, crops, normalisation, temperature)
+        return cls(model, architecture, crops, normalisation, temperature, mirrored=mirrored)

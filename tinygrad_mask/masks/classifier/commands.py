@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tinygrad_mask.masks.classifier import pipeline
+from tinygrad_mask.masks.classifier.config import RunConfig
 from tinygrad_mask.masks.classifier.metrics import format_metrics
 from tinygrad_mask.masks.classifier.models import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.recipes import RECIPES
@@ -99,7 +100,7 @@ def train_command(arguments: argparse.Namespace) -> None:
         architecture_of(kind, crops.size)  # refuses a size that its poolings cannot halve
     except ValueError as error:
         raise UsageError(str(error)) from error
-    config = pipeline.RunConfig(
+    config = RunConfig(
         data=tuple(arguments.data or ["synthetic"]),
         model=kind,
         recipe=recipe,

@@ -1,40 +1,29 @@
 """A training run from photographs to report, and the evaluation of what it made."""
 
-import dataclasses
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tinygrad_mask.backends import get_backend
 from tinygrad_mask.data import Rows
-from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
+from tinygrad_mask.masks.classifier.classifier import Classifier
+from tinygrad_mask.masks.classifier.config import RunConfig, check_device, make_trainer
+from tinygrad_mask.masks.classifier.loading import LoadedData, load, load_for
 from tinygrad_mask.masks.classifier.metrics import (
     Metrics,
     compute_metrics,
     format_metrics,
     metrics_by_size,
 )
-from tinygrad_mask.masks.classifier.models import architecture_of, build_model
-from tinygrad_mask.masks.classifier.recipes import Recipe
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training import (
     InterruptedRunError,
-    Trainer,
     TrainingDivergedError,
+    epoch_line,
+    stopping,
 )
-from tinygrad_mask.masks.crops import CropSettings
-from tinygrad_mask.masks.datasets import open_datasets
-from tinygrad_mask.masks.duplicates import duplicate_groups
-from tinygrad_mask.masks.faces import MIN_FACE, FaceSet, cut_faces
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.problems import UsageError
 from tinygrad_mask.masks.splits import (
     Split,
     check_share,
@@ -42,90 +31,6 @@ from tinygrad_mask.masks.splits import (
     save_split,
     split_photographs,
 )
-from tinygrad_mask.masks.summary import summarise
-
-WORKERS = 2
-"""Threads that decode photographs."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """All settings of a run, as `config.json` keeps them.
-
-    `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
-    `min_face` the smallest face cut out, in pixels; the rest is as in `CropSettings` and `Recipe`.
-    """
-
-    data: tuple[str, ...]
-    model: str
-    recipe: Recipe
-    crops: CropSettings
-    validation: float = 0.2
-    min_face: float = MIN_FACE
-    seed: int = 0
-    device: str = "auto"
-    classes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    other_coverings: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings by name, the recipe's and the crops' among them."""
-        flat = {k: v for k, v in asdict(self).items() if k not in ("recipe", "crops")}
-        return {**flat, "recipe": asdict(self.recipe), "crops": asdict(self.crops)}
-
-    @classmethod
-    def from_json(cls, path: Path, content: Mapping[str, Any]) -> "RunConfig":
-        """Return the settings that `path` holds; raises `UsageError` where they are others."""
-        try:
-            fields = dict(content)
-            fields["data"] = tuple(fields["data"])
-            fields["recipe"] = Recipe(**fields["recipe"])
-            fields["crops"] = CropSettings(**fields["crops"])
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}: not the settings of a run ({error})") from error
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """The faces of some data sets, which of their photographs are copies, and what was left out."""
-
-    faces: FaceSet
-    groups: NDArray[np.int64]
-    problems: Problems
-
-    @property
-    def summary(self) -> str:
-        return summarise(self.faces, self.groups, self.problems)
-
-    def positions(self, photographs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the positions of the faces in these photographs."""
-        return np.flatnonzero(np.isin(self.faces.photograph, photographs))
-
-
-def _load(
-    paths: Sequence[str],
-    crops: CropSettings,
-    *,
-    min_face: float,
-    classes: Mapping[str, str] | None,
-    other_coverings: str | None,
-    seed: int,
-) -> _Data:
-    """Open data sets, cut their faces out and find the copies among their photographs."""
-    problems = Problems()
-    photographs = open_datasets(
-        paths, problems, classes=classes, other_coverings=other_coverings, seed=seed
-    )
-    faces = cut_faces(
-        photographs,
-        crops,
-        problems,
-        min_face=min_face,
-        workers=WORKERS,
-        progress=sys.stderr.isatty(),
-    )
-    return _Data(faces, duplicate_groups(faces.hashes), problems)
-
 
 # --- training ---------------------------------------------------------------------------------
 
@@ -136,10 +41,10 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     Raises `UsageError` for data or settings that cannot be used, `TrainingDivergedError`, or
     `InterruptedRunError` after Ctrl-C, when all has been saved.
     """
-    _check_device(config.device)
+    check_device(config.device)
     check_share(config.validation)
     RunFolder.check_free(out)  # before the work, not after it
-    data = _load_for(config)
+    data = load_for(config)
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
     folder = RunFolder.create(out)
@@ -154,31 +59,20 @@ def resume(out: Path) -> RunFolder:
     config = RunConfig.from_json(folder.config, folder.read_config())
     if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    _check_device(config.device)
-    data = _load_for(config)
+    check_device(config.device)
+    data = load_for(config)
     split = load_split(folder.split, data.faces.photographs)
     return _train(config, data, split, folder, resumed=True)
 
 
-def _load_for(config: RunConfig) -> _Data:
-    return _load(
-        config.data,
-        config.crops,
-        min_face=config.min_face,
-        classes=config.classes,
-        other_coverings=config.other_coverings,
-        seed=config.seed,
-    )
-
-
 def _train(
-    config: RunConfig, data: _Data, split: Split, folder: RunFolder, *, resumed: bool
+    config: RunConfig, data: LoadedData, split: Split, folder: RunFolder, *, resumed: bool
 ) -> RunFolder:
     train_faces = data.positions(split.train)
     validation_faces = data.positions(split.validation)
     print(data.summary)
     print(f"\ntrained on {len(train_faces):,} faces, judged on {len(validation_faces):,}\n")
-    trainer = _make_trainer(config, data.faces, train_faces, validation_faces)
+    trainer = make_trainer(config, data.faces, train_faces, validation_faces)
     if resumed:
         state = folder.read_checkpoint()
         try:
@@ -188,14 +82,16 @@ def _train(
     print(trainer.classifier.model, end="\n\n")
 
     def write_state() -> None:
-        folder.write_state(trainer.classifier, trainer.progress.history, trainer.state())
+        state = trainer.state()
+        with trainer.averaged():
+            folder.write_state(trainer.classifier, trainer.progress.history, state)
 
     def after_epoch() -> None:
         write_state()
         print(epoch_line(trainer.progress.history[-1], config.recipe.epochs), flush=True)
 
     try:
-        with _stopping() as stop:
+        with stopping() as stop:
             trainer.run(after_epoch, stop=stop, show_progress=sys.stderr.isatty())
     except InterruptedRunError:
         write_state()
@@ -225,71 +121,6 @@ def _train(
     return folder
 
 
-def _make_trainer(
-    config: RunConfig,
-    faces: FaceSet,
-    train_faces: NDArray[np.int64],
-    validation_faces: NDArray[np.int64],
-) -> Trainer:
-    architecture = architecture_of(config.model, config.crops.size)
-    classifier = Classifier(
-        build_model(architecture, np.random.default_rng(config.seed)),
-        architecture,
-        config.crops,
-        Normalisation.of(Rows(faces.crops, train_faces)),
-    )
-    return Trainer(
-        classifier,
-        faces,
-        train_faces,
-        validation_faces,
-        config.recipe,
-        seed=config.seed,
-        device=config.device,
-    )
-
-
-def epoch_line(row: Mapping[str, float], epochs: int) -> str:
-    """Say an epoch of the history in one line, as Keras does."""
-    return (
-        f"Epoch {row['epoch']:.0f}/{epochs} - {row['seconds']:.1f}s"
-        f" - loss: {row['loss']:.4f} - accuracy: {row['accuracy']:.4f}"
-        f" - val_loss: {row['val_loss']:.4f} - val_accuracy: {row['val_accuracy']:.4f}"
-        f" - val_balanced_accuracy: {row['val_balanced_accuracy']:.4f}"
-        f" - val_improper_recall: {row['val_improper_recall']:.4f}"
-    )
-
-
-def _check_device(device: str) -> None:
-    try:
-        get_backend(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-@contextmanager
-def _stopping() -> Iterator[Any]:
-    """Yield a function that says whether Ctrl-C was pressed; a second one interrupts at once.
-
-    Between two steps the weights, the optimiser and the place in the epoch belong together; an
-    exception from within a step would tear them apart.
-    """
-    pressed: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def press(number: int, frame: Any) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # --- evaluation -------------------------------------------------------------------------------
 
 
@@ -308,10 +139,10 @@ def evaluate(
     training draws from; the rest is as in `RunConfig`. Raises `UsageError` where
     one cannot be used.
     """
-    _check_device(device)
+    check_device(device)
     classifier = Classifier.load(model)
     classifier.model.to(device)
-    loaded = _load(
+    loaded = load(
         data,
         classifier.crops,
         min_face=0,

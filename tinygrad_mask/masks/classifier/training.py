@@ -2,9 +2,13 @@
 
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +17,16 @@ from tqdm import tqdm
 from tinygrad_mask import Tensor
 from tinygrad_mask import functions as F
 from tinygrad_mask.backends import Array
-from tinygrad_mask.data import ArrayDataset, DataLoader, Rows
-from tinygrad_mask.masks.classifier.augmentation import augment
+from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.averaging import WeightAverage
+from tinygrad_mask.masks.classifier.batches import TrainingBatches
 from tinygrad_mask.masks.classifier.classifier import Classifier
 from tinygrad_mask.masks.classifier.metrics import Metrics, compute_metrics
-from tinygrad_mask.masks.classifier.recipes import Recipe, slides_objective
+from tinygrad_mask.masks.classifier.recipes import Recipe, make_optimizer, slides_objective
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.nn import Dropout
-from tinygrad_mask.optim import SGD, OneCycleLR
+from tinygrad_mask.optim import OneCycleLR
 
 
 class TrainingDivergedError(Exception):
@@ -34,7 +39,10 @@ class InterruptedRunError(Exception):
 
 @dataclass
 class Progress:
-    """Where a run is: the epochs done, and in the one under way the steps done and their sums."""
+    """Where a run is: the epochs done, and in the one under way the steps done and their sums.
+
+    `seconds` are those of the epoch so far, `waited` those of them that a step waited for its data.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -42,6 +50,7 @@ class Progress:
     correct: int = 0
     seen: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -70,24 +79,20 @@ class Trainer:
         self.progress = Progress()
         self.validation_crops = Rows(faces.crops, validation)
         self.validation_labels = faces.labels[validation]
-        self.loader = DataLoader(
-            ArrayDataset(Rows(faces.crops, train), faces.labels[train]),
-            recipe.batch_size,
-            shuffle=True,
-            seed=seed,
+        self.batches = TrainingBatches(
+            faces, train, recipe.batch_size, recipe.augmentation, seed=seed
         )
         self.class_weights = class_weights(faces.labels[train], recipe.class_balance)
         classifier.model.to(device)
-        self.optimizer = SGD(
-            classifier.model.parameters(),
-            recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            weight_decay=0.0 if recipe.squared else recipe.weight_decay,
-        )
+        self.optimizer = make_optimizer(recipe, classifier.model)
         self.schedule = (
-            OneCycleLR(self.optimizer, recipe.lr, recipe.epochs * len(self.loader))
+            OneCycleLR(self.optimizer, recipe.lr, recipe.epochs * len(self.batches))
             if recipe.one_cycle
+            else None
+        )
+        self.average = (
+            WeightAverage(classifier.model, recipe.weight_average)
+            if recipe.weight_average
             else None
         )
 
@@ -113,22 +118,22 @@ class Trainer:
 
     def _train_epoch(self, stop: Callable[[], bool], show_progress: bool) -> None:
         progress = self.progress
-        self.loader.epoch = progress.epoch
+        batches = self.batches.epoch(progress.epoch, progress.step)
         self.classifier.model.train()
         with tqdm(
-            total=len(self.loader),
+            total=len(self.batches),
             initial=progress.step,
             desc=f"epoch {progress.epoch + 1}/{self.recipe.epochs}",
             unit="step",
             leave=False,
             disable=not show_progress,
         ) as bar:
-            for step, (crops, labels) in enumerate(self.loader):
-                if step < progress.step:  # done before the run was taken up again
-                    continue
+            while progress.step < len(self.batches):
                 if stop():
                     raise InterruptedRunError
                 start = time.perf_counter()
+                crops, labels = next(batches)
+                progress.waited += time.perf_counter() - start
                 loss, correct = self._step(crops, labels)
                 progress.step += 1
                 progress.loss_sum += loss * len(labels)
@@ -144,10 +149,6 @@ class Trainer:
 
     def _step(self, crops: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
         """Take one step on a batch and return its loss and how many it had right."""
-        if self.recipe.augment:
-            key = (self.progress.epoch, self.progress.step)
-            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-            crops = augment(crops, rng)
         scores = self.classifier.model(self.classifier.inputs(crops, self.device))
         objective = self._objective(scores, labels)
         loss = float(objective.item())
@@ -158,6 +159,8 @@ class Trainer:
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
+        if self.average is not None:
+            self.average.update()
         return loss, int((scores.numpy().argmax(axis=1) == labels).sum())
 
     def _diverged(self, what: str) -> TrainingDivergedError:
@@ -172,12 +175,17 @@ class Trainer:
             one_hot = np.eye(len(LABELS), dtype=np.float32)[labels]
             target = Tensor.from_array(one_hot).to(self.device)
             return slides_objective(self.classifier.model, scores, target, self.recipe.weight_decay)
-        return F.cross_entropy(scores, labels, weight=self.class_weights)
+        return F.cross_entropy(
+            scores,
+            labels,
+            weight=self.class_weights,
+            label_smoothing=self.recipe.label_smoothing,
+        )
 
     def _finish_epoch(self) -> None:
         """Judge the model and write the epoch into the history."""
         start = time.perf_counter()
-        scores = self.classifier.scores(self.validation_crops, self.device)
+        scores = self.validation_scores()
         if not np.isfinite(scores).all():  # the last step did it, and no loss has shown it yet
             raise self._diverged("the scores are no numbers after the last step")
         metrics = compute_metrics(self.validation_labels, scores)
@@ -194,12 +202,22 @@ class Trainer:
             "val_macro_f1": metrics.macro_f1,
             "val_improper_recall": metrics.per_class["improper"].recall,
             "seconds": progress.seconds + time.perf_counter() - start,
+            "waited": progress.waited,
         }
         self.progress = Progress(progress.epoch + 1, history=[*progress.history, row])
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the model has the weights that it is judged and saved with."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def validation_scores(self) -> NDArray[np.float32]:
+        """Return the scores of the validation faces, (n, 3)."""
+        with self.averaged():
+            return self.classifier.scores(self.validation_crops, self.device)
+
     def validate(self) -> tuple[Metrics, NDArray[np.float32]]:
         """Return the metrics of the validation faces and their probabilities, (n, 3)."""
-        probabilities = self.classifier.probabilities(self.validation_crops, self.device)
+        probabilities = self.classifier.to_probabilities(self.validation_scores())
         return compute_metrics(self.validation_labels, probabilities), probabilities
 
     # --- the state --------------------------------------------------------------------------
@@ -208,6 +226,8 @@ class Trainer:
         """Return all that the run has come to, as arrays and texts for a safetensors file."""
         arrays = {f"model.{k}": v for k, v in self.classifier.model.state_dict().items()}
         arrays |= {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
+        if self.average is not None:
+            arrays |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         generators = [layer.rng.bit_generator.state for layer in self._dropouts()]
         texts = {
             "progress": json.dumps(vars(self.progress)),
@@ -218,11 +238,15 @@ class Trainer:
     def load_state(self, arrays: Mapping[str, Array], texts: Mapping[str, str]) -> None:
         """Take up a run from its `state`; raises `ValueError` or `KeyError` where it is another."""
         parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
+        if self.average is not None:
+            parts["average"] = {}
         for name, array in arrays.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = array
         self.classifier.model.load_state_dict(parts["model"])
         self.optimizer.load_state_dict(parts["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(parts["average"])
         if self.schedule is not None:
             self.schedule.skip_to(max(self.optimizer.step_counts))
         self.progress = Progress(**json.loads(texts["progress"]))
@@ -244,3 +268,38 @@ def class_weights(labels: NDArray[np.int64], power: float) -> NDArray[np.float32
     weights = np.where(shares > 0, np.maximum(shares, 1e-12) ** -power, 0)
     weights /= (weights * shares).sum()
     return np.where(shares > 0, weights, 1).astype(np.float32)
+
+
+def epoch_line(row: Mapping[str, float], epochs: int) -> str:
+    """Say an epoch of the history in one line, as Keras does."""
+    return (
+        f"Epoch {row['epoch']:.0f}/{epochs} - {row['seconds']:.1f}s"
+        f" - loss: {row['loss']:.4f} - accuracy: {row['accuracy']:.4f}"
+        f" - val_loss: {row['val_loss']:.4f} - val_accuracy: {row['val_accuracy']:.4f}"
+        f" - val_balanced_accuracy: {row['val_balanced_accuracy']:.4f}"
+        f" - val_improper_recall: {row['val_improper_recall']:.4f}"
+        f" - waited for data: {row['waited'] / row['seconds']:.1%}"
+    )
+
+
+@contextmanager
+def stopping() -> Iterator[Any]:
+    """Yield a function that says whether Ctrl-C was pressed; a second one interrupts at once.
+
+    Between two steps the weights, the optimiser and the place in the epoch belong together; an
+    exception from within a step would tear them apart.
+    """
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def press(number: int, frame: Any) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)

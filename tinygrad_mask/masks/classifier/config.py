@@ -1,0 +1,90 @@
+"""All settings of a run, and the training that they ask for."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.backends import get_backend
+from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
+from tinygrad_mask.masks.classifier.models import architecture_of, build_model
+from tinygrad_mask.masks.classifier.recipes import Recipe
+from tinygrad_mask.masks.classifier.training import Trainer
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
+from tinygrad_mask.masks.problems import UsageError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run, as `config.json` keeps them.
+
+    `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
+    `min_face` the smallest face cut out, in pixels; the rest is as in `CropSettings` and `Recipe`.
+    """
+
+    data: tuple[str, ...]
+    model: str
+    recipe: Recipe
+    crops: CropSettings
+    validation: float = 0.2
+    min_face: float = MIN_FACE
+    seed: int = 0
+    device: str = "auto"
+    classes: Mapping[str, str] = field(default_factory=dict)
+    other_coverings: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings by name, the recipe's and the crops' among them."""
+        flat = {k: v for k, v in asdict(self).items() if k not in ("recipe", "crops")}
+        return {**flat, "recipe": asdict(self.recipe), "crops": asdict(self.crops)}
+
+    @classmethod
+    def from_json(cls, path: Path, content: Mapping[str, Any]) -> "RunConfig":
+        """Return the settings that `path` holds; raises `UsageError` where they are others."""
+        try:
+            fields = dict(content)
+            fields["data"] = tuple(fields["data"])
+            fields["recipe"] = Recipe.from_json(fields["recipe"])
+            fields["crops"] = CropSettings(**fields["crops"])
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: not the settings of a run ({error})") from error
+
+
+def make_trainer(
+    config: RunConfig,
+    faces: FaceSet,
+    train_faces: NDArray[np.int64],
+    validation_faces: NDArray[np.int64],
+) -> Trainer:
+    """Return what trains a new model on some faces and judges it on others, by their positions."""
+    architecture = architecture_of(config.model, config.crops.size)
+    classifier = Classifier(
+        build_model(architecture, np.random.default_rng(config.seed)),
+        architecture,
+        config.crops,
+        Normalisation.of(Rows(faces.crops, train_faces)),
+        mirrored=config.recipe.mirrored,
+    )
+    return Trainer(
+        classifier,
+        faces,
+        train_faces,
+        validation_faces,
+        config.recipe,
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+def check_device(device: str) -> None:
+    """Raise `UsageError` unless there is such a device here."""
+    try:
+        get_backend(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

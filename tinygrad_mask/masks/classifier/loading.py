@@ -1,0 +1,78 @@
+"""From the data sets that a run names to their faces."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.masks.classifier.config import RunConfig
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.datasets import open_datasets
+from tinygrad_mask.masks.duplicates import duplicate_groups
+from tinygrad_mask.masks.faces import FaceSet, cut_faces
+from tinygrad_mask.masks.problems import Problems
+from tinygrad_mask.masks.summary import summarise
+
+WORKERS = 2
+"""Threads that decode photographs."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedData:
+    """The faces of some data sets, which of their photographs are copies, and what was left out."""
+
+    faces: FaceSet
+    groups: NDArray[np.int64]
+    problems: Problems
+
+    @property
+    def summary(self) -> str:
+        """What there is to learn from, as a table."""
+        return summarise(self.faces, self.groups, self.problems)
+
+    def positions(self, photographs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions of the faces in these photographs."""
+        return np.flatnonzero(np.isin(self.faces.photograph, photographs))
+
+
+def load(
+    paths: Sequence[str],
+    crops: CropSettings,
+    *,
+    min_face: float,
+    border: int = 0,
+    classes: Mapping[str, str] | None,
+    other_coverings: str | None,
+    seed: int,
+) -> LoadedData:
+    """Open data sets, cut their faces out and find the copies among their photographs."""
+    problems = Problems()
+    photographs = open_datasets(
+        paths, problems, classes=classes, other_coverings=other_coverings, seed=seed
+    )
+    faces = cut_faces(
+        photographs,
+        crops,
+        problems,
+        min_face=min_face,
+        border=border,
+        workers=WORKERS,
+        progress=sys.stderr.isatty(),
+    )
+    return LoadedData(faces, duplicate_groups(faces.hashes), problems)
+
+
+def load_for(config: RunConfig) -> LoadedData:
+    """Load the data sets of a run, with as much round the faces as its augmentation asks for."""
+    augmentation = config.recipe.augmentation
+    return load(
+        config.data,
+        config.crops,
+        min_face=config.min_face,
+        border=0 if augmentation is None else augmentation.border_pixels(config.crops.size),
+        classes=config.classes,
+        other_coverings=config.other_coverings,
+        seed=config.seed,
+    )
