@@ -9,14 +9,16 @@ from PIL import Image
 
 from tinygrad_mask.masks.classifier.metrics import compute_metrics
 from tinygrad_mask.masks.classifier.plots import (
-    BALANCED,
-    DPI,
-    TRAIN,
-    VALIDATION,
     plot_confusion,
     plot_curves,
+    plot_feature_maps,
     plot_mistakes,
+    plot_precision_recall,
+    plot_reliability,
+    plot_saliency,
 )
+from tinygrad_mask.masks.classifier.plots.course import BALANCED, TRAIN, VALIDATION
+from tinygrad_mask.masks.classifier.plots.style import CLASS_COLOURS, DPI
 
 Pixels = NDArray[np.uint8]
 
@@ -165,6 +167,106 @@ class TestMistakes:
         }
         with pytest.raises(ValueError, match="equal lengths and limit >= 1"):
             plot_mistakes(**{**arguments, **changed})
+
+
+def judged(n: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels, and probabilities that are mostly right."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    scores = rng.normal(0, 1, (n, 3)) + 2 * np.eye(3)[labels]
+    powers = np.exp(scores)
+    return labels, powers / powers.sum(axis=1, keepdims=True)
+
+
+class TestPrecisionRecall:
+    def test_has_a_curve_for_each_class(self, tmp_path: Path) -> None:
+        plot_precision_recall(*judged(60), tmp_path / "precision_recall.png")
+        pixels = read_png(tmp_path / "precision_recall.png")
+        assert pixels.shape == (5.6 * DPI, 6.4 * DPI, 3)
+        for colour in CLASS_COLOURS.values():
+            assert count_of(pixels[: len(pixels) // 2], colour) > 300
+
+    def test_perfect_answers_lie_on_the_upper_edge(self, tmp_path: Path) -> None:
+        labels = np.array([0, 1, 2, 2])
+        plot_precision_recall(labels, np.eye(3)[labels], tmp_path / "precision_recall.png")
+        pixels = read_png(tmp_path / "precision_recall.png")
+        # The last class covers the others; below it is only the legend.
+        inside = pixels[round(0.2 * len(pixels)) : round(0.7 * len(pixels)), : 6 * DPI]
+        assert count_of(inside, CLASS_COLOURS["none"]) == 0
+        assert count_of(pixels[: round(0.2 * len(pixels))], CLASS_COLOURS["none"]) > 300
+
+    def test_a_class_without_faces_has_none(self, tmp_path: Path) -> None:
+        labels, probabilities = np.array([0, 2]), np.eye(3)[[0, 1]]
+        plot_precision_recall(labels, probabilities, tmp_path / "precision_recall.png")
+        pixels = read_png(tmp_path / "precision_recall.png")[: round(0.7 * 5.6 * DPI)]
+        assert count_of(pixels, CLASS_COLOURS["improper"]) == 0
+
+
+class TestReliability:
+    def test_both_panels(self, tmp_path: Path) -> None:
+        plot_reliability(*judged(300), tmp_path / "reliability.png")
+        pixels = read_png(tmp_path / "reliability.png")
+        assert pixels.shape == (5.6 * DPI, 10 * DPI, 3)
+        left, right = np.array_split(pixels, 2, axis=1)
+        assert count_of(left, CLASS_COLOURS["improper"]) == 0
+        assert count_of(right, CLASS_COLOURS["improper"]) > 300
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_a_single_face_that_is_certain(self, dtype: Any, tmp_path: Path) -> None:
+        certain = np.array([[0, 1 + 1e-7, 0]], dtype)
+        plot_reliability(np.array([1]), certain, tmp_path / "reliability.png")
+        assert read_png(tmp_path / "reliability.png").std() > 0
+
+
+class TestFeatureMaps:
+    def test_a_channel_has_the_same_shades_in_every_row(self, tmp_path: Path) -> None:
+        crops = np.full((2, 8, 8, 3), (200, 30, 30), np.uint8)
+        maps = np.zeros((2, 8, 8, 6))
+        maps[0, :, :, 0], maps[1, :, :, 0] = -3.0, 5.0  # one face's lowest is the other's highest
+        plot_feature_maps(crops, maps, ["proper", "$none$"], tmp_path / "maps.png")
+        above, below = np.array_split(read_png(tmp_path / "maps.png"), 2)
+        for half in (above, below):
+            assert count_of(half, np.array((200, 30, 30)) / 255) > 1000
+        tile = count_of(above, "black", 2) - count_of(below, "black", 2)
+        assert tile > 1000  # the channel is black above and white below; all else is alike
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_refuses(self, count: int, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=f"got {count}, {count} and 1"):
+            plot_feature_maps(
+                np.zeros((count, 8, 8, 3), np.uint8),
+                np.zeros((count, 8, 8, 6)),
+                ["one"],
+                tmp_path / "maps.png",
+            )
+
+
+class TestSaliency:
+    def test_lights_up_what_mattered(self, tmp_path: Path) -> None:
+        crops = np.full((1, 16, 16, 3), 120, np.uint8)
+        maps = np.zeros((1, 16, 16))
+        maps[0, 8:, :] = 1.0
+        plot_saliency(crops, maps, ["proper, $97%$"], tmp_path / "saliency.png")
+        lit = np.array_split(read_png(tmp_path / "saliency.png").astype(int), 2, axis=1)[1]
+        upper, _, _, lower = np.array_split(lit[round(0.15 * len(lit)) :], 4)
+        colour = [(part.max(axis=2) - part.min(axis=2)).mean() for part in (upper, lower)]
+        assert colour[0] < 5
+        assert colour[1] > 40
+
+    def test_nothing_mattered(self, tmp_path: Path) -> None:
+        plot_saliency(
+            np.full((4, 8, 8, 3), 120, np.uint8),
+            np.zeros((4, 8, 8)),
+            ["a", "b", "c", "d"],
+            tmp_path / "saliency.png",
+        )
+        assert read_png(tmp_path / "saliency.png").std() > 0
+
+    def test_refuses(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="got 1, 1 and 0"):
+            plot_saliency(
+                np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 8, 8)), [], tmp_path / "a.png"
+            )
 
 
 def test_never_overwrites_and_leaves_no_global_figure(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def read_pascal_voc(
         if image is None:
             problems.warn("annotation without its photograph", path)
             continue
-        objects = _read_objects(path, problems)
+        objects = read_objects(path, problems)
         if objects is None:
             continue
         faces: list[Face] = []
@@ -89,8 +89,11 @@ def _images_by_stem(folders: list[Path]) -> dict[str, Path]:
     return images
 
 
-def _read_objects(path: Path, problems: Problems) -> list[tuple[str, Box]] | None:
-    """Return the (class name, box) of each object in a file, or None where it cannot be read."""
+def read_objects(path: Path, problems: Problems) -> list[tuple[str, Box]] | None:
+    """Return the (class name, box) of each object in an XML file, or None where it is unreadable.
+
+    That, and objects that cannot be used, are told to `problems`.
+    """
     try:
         root = parse(path).getroot()
     except (OSError, ET.ParseError, DefusedXmlException, ValueError, LookupError) as error:

@@ -1,0 +1,26 @@
+"""The pictures of a training run: its course, its confusion, its certainty and its faces.
+
+Drawn through matplotlib's objects, without pyplot and its global state.
+"""
+
+from tinygrad_mask.masks.classifier.plots.course import plot_curves
+from tinygrad_mask.masks.classifier.plots.faces import (
+    plot_feature_maps,
+    plot_mistakes,
+    plot_saliency,
+)
+from tinygrad_mask.masks.classifier.plots.judgement import (
+    plot_confusion,
+    plot_precision_recall,
+    plot_reliability,
+)
+
+__all__ = [
+    "plot_confusion",
+    "plot_curves",
+    "plot_feature_maps",
+    "plot_mistakes",
+    "plot_precision_recall",
+    "plot_reliability",
+    "plot_saliency",
+]
