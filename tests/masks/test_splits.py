@@ -11,7 +11,13 @@ from PIL import Image
 from tinygrad_mask.masks.datasets import Box, Face
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import UsageError
-from tinygrad_mask.masks.splits import Split, load_split, save_split, split_photographs
+from tinygrad_mask.masks.splits import (
+    Split,
+    fold_photographs,
+    load_split,
+    save_split,
+    split_photographs,
+)
 
 labels_and_groups = st.lists(
     st.tuples(st.lists(st.sampled_from(LABELS), max_size=3), st.integers(0, 12)), max_size=40
@@ -146,3 +152,60 @@ def test_unreadable_split_is_an_error(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(UsageError, match="not a split"):
         load_split(path, PHOTOGRAPHS)
+
+
+@given(labels_and_groups, st.integers(2, 5), st.integers(0, 5))
+def test_folds_keep_groups_together(
+    photographs: list[tuple[list[str], int]], folds: int, seed: int
+) -> None:
+    labels = [label for label, _ in photographs]
+    groups = np.array([group for _, group in photographs], dtype=np.int64)
+    try:
+        fold = fold_photographs(labels, groups, folds, seed)
+    except UsageError:
+        # Fewer groups with faces than folds, or a fold without which one label is left.
+        with_faces = {g for label, g in photographs if label}
+        apart = {
+            name: {g for label, g in photographs if name in label} for name in set().union(*labels)
+        }
+        rare = sum(len(of_label) > 1 for of_label in apart.values()) < 2
+        assert len(with_faces) < folds or rare
+        return
+    assert fold.shape == (len(photographs),)
+    assert len({(g, f) for g, f in zip(groups, fold, strict=True)}) == len(set(groups))
+    for k in range(folds):
+        inside, outside = (
+            {name for i in np.flatnonzero(chosen) for name in labels[i]}
+            for chosen in (fold == k, fold != k)
+        )
+        assert len(inside) >= 1
+        assert len(outside) >= 2
+    np.testing.assert_array_equal(fold, fold_photographs(labels, groups, folds, seed))
+
+
+def test_folds_share_out_the_faces_of_the_rare_label() -> None:
+    rng = np.random.default_rng(0)
+    labels = [
+        ["proper"] * int(rng.integers(1, 6)) + ["improper"] * int(rng.integers(1, 4) * (i < 70))
+        for i in range(600)
+    ]
+    labels += [["none"] * int(rng.integers(1, 4)) for _ in range(200)]
+    for seed in range(5):
+        fold = fold_photographs(labels, np.arange(800), 5, seed)
+        counts = np.zeros((5, len(LABELS)), int)
+        for of_photograph, k in zip(labels, fold, strict=True):
+            for label in of_photograph:
+                counts[k, LABELS.index(label)] += 1
+        assert np.ptp(counts[:, LABELS.index("improper")]) <= 1
+        assert np.ptp(counts[:, LABELS.index("none")]) <= 1
+        assert np.ptp(np.bincount(fold)) <= 60
+    assert (fold != fold_photographs(labels, np.arange(800), 5, 0)).any()
+
+
+def test_too_few_folds_and_too_few_photographs_are_errors() -> None:
+    with pytest.raises(UsageError, match="at least 2 folds, got 1"):
+        fold_photographs([["proper"], ["none"]], np.arange(2), 1, 0)
+    with pytest.raises(UsageError, match="too few photographs with faces for 3 folds"):
+        fold_photographs([["proper"], ["none"], [], []], np.arange(4), 3, 0)
+    with pytest.raises(UsageError, match=r"without fold \d of 2, all are 'proper'"):
+        fold_photographs([["proper"], ["proper", "none"]], np.arange(2), 2, 0)

@@ -46,7 +46,7 @@ def split_photographs(
     fewer than two groups hold faces.
     """
     check_share(validation)
-    strata = _strata(photograph_labels, groups)
+    strata = list(_strata(photograph_labels, groups).values())
     labels = sorted(set().union(*photograph_labels))
     if len(labels) < 2:
         held = f"all are '{labels[0]}'" if labels else "there are none"
@@ -68,6 +68,58 @@ def split_photographs(
         _give_one(label, train, held_back)
         _give_one(label, held_back, train)
     return Split(_positions(train), _positions(held_back))
+
+
+def fold_photographs(
+    photograph_labels: Sequence[Sequence[str]],
+    groups: NDArray[np.int64],
+    folds: int,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Return the fold of each photograph, 0 to folds - 1: groups undivided, labels shared out.
+
+    The arguments are as in `split_photographs`. Groups are dealt out in an order drawn by `seed`,
+    those that hold the rarest label first, and of these the ones that hold most of it; each goes
+    to the fold that has the fewest of the label's faces so far, then to the one with the fewest
+    photographs.
+
+    Raises `UsageError` for fewer than two folds, for a fold that would have no face, and where
+    those outside of a fold would all have one label.
+    """
+    if folds < 2:
+        raise UsageError(f"cross-validation expects at least 2 folds, got {folds}")
+    rng = np.random.default_rng(seed)
+    members: list[list[_Group]] = [[] for _ in range(folds)]
+    faces: list[Counter[str | None]] = [Counter() for _ in range(folds)]
+    for label, stratum in _strata(photograph_labels, groups).items():
+        counts: list[Counter[str | None]] = [
+            Counter(name for i in group.photographs for name in photograph_labels[i])
+            for group in stratum
+        ]
+        order: list[int] = rng.permutation(len(stratum)).tolist()
+        order.sort(key=lambda k: -counts[k][label])
+        for k in order:
+            of_label = [of_fold[label] for of_fold in faces]
+            photographs = [sum(len(g.photographs) for g in of_fold) for of_fold in members]
+            fewest = min(range(folds), key=lambda fold: (of_label[fold], photographs[fold]))
+            members[fewest].append(stratum[k])
+            faces[fewest] += counts[k]
+    if not all(faces):
+        raise UsageError(
+            f"too few photographs with faces for {folds} folds: copies stay together, and "
+            f"{sum(map(bool, faces))} folds have faces"
+        )
+    for fold in range(folds):
+        others = set().union(*(faces[other] for other in range(folds) if other != fold))
+        if len(others) < 2:
+            raise UsageError(
+                "training expects faces of at least two classes; without fold "
+                f"{fold + 1} of {folds}, all are '{others.pop()}'"
+            )
+    result = np.zeros(len(photograph_labels), dtype=np.int64)
+    for fold, of_fold in enumerate(members):
+        result[_positions(of_fold)] = fold
+    return result
 
 
 def check_share(validation: float) -> None:
@@ -132,7 +184,7 @@ def load_split(path: Path, photographs: Sequence[Photograph]) -> Split:
 
 def _strata(
     photograph_labels: Sequence[Sequence[str]], groups: NDArray[np.int64]
-) -> list[list[_Group]]:
+) -> dict[str | None, list[_Group]]:
     """Sort the groups by the rarest label they hold, rarest first; those without faces come last.
 
     How rare a label is, is told by the number of groups that hold it.
@@ -149,7 +201,7 @@ def _strata(
     strata: dict[str | None, list[_Group]] = {label: [] for label in (*rarest_first, None)}
     for group in all_groups:
         strata[next((label for label in rarest_first if label in group.labels), None)].append(group)
-    return list(strata.values())
+    return strata
 
 
 def _draw(order: Sequence[_Group], share: float) -> tuple[list[_Group], list[_Group]]:

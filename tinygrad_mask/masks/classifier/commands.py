@@ -6,11 +6,12 @@ import json
 import time
 from pathlib import Path
 
-from tinygrad_mask.masks.classifier import pipeline
+from tinygrad_mask.masks.classifier import cross_validation, pipeline
 from tinygrad_mask.masks.classifier.config import RunConfig
 from tinygrad_mask.masks.classifier.metrics import format_metrics
 from tinygrad_mask.masks.classifier.models import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.recipes import RECIPES
+from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.datasets import parse_classes
 from tinygrad_mask.masks.problems import UsageError
@@ -20,22 +21,45 @@ _DATA_HELP = (
     "folder per class; or synthetic[:COUNT]; may be repeated"
 )
 
+_RECIPE_OPTIONS = {
+    "epochs": "times through the data",
+    "batch_size": "faces a step",
+    "lr": "the learning rate",
+    "weight_decay": "the weight decay",
+}
+
 
 def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> None:
     """Add what a training run can be told; `model` is the default of --model."""
     # No defaults here: --resume has to tell what was given from what was not.
     parser.add_argument("--data", action="append", metavar="PATH", help=_DATA_HELP)
     parser.add_argument("--model", choices=KINDS, help=f"the network (default: {model})")
-    parser.add_argument("--epochs", type=int, help="times through the data (default: 20)")
-    parser.add_argument("--batch-size", type=int, help="faces a step (default: 32)")
-    for option, what in (("lr", "the learning rate"), ("weight_decay", "the weight decay")):
+    for option, what in _RECIPE_OPTIONS.items():
         defaults = ", ".join(f"{kind} {getattr(RECIPES[kind], option):g}" for kind in KINDS)
-        flag = f"--{option.replace('_', '-')}"
-        parser.add_argument(flag, type=float, help=f"{what} (default: {defaults})")
+        parser.add_argument(
+            f"--{option.replace('_', '-')}",
+            type=type(getattr(RECIPES[model], option)),
+            help=f"{what} (default: {defaults})",
+        )
     size = CropSettings().size
     parser.add_argument("--image-size", type=int, help=f"pixels a side of a face (default: {size})")
     parser.add_argument(
         "--validation", type=float, help="the share of photographs held back (default: 0.2)"
+    )
+    parser.add_argument(
+        "--cross-validate",
+        type=int,
+        metavar="K",
+        help="in place of one run, K runs that each hold back another part of the photographs",
+    )
+    parser.add_argument(
+        "--extra",
+        action="append",
+        metavar="PATH",
+        help="with --cross-validate: data that are trained on and never judged; may be repeated",
+    )
+    parser.add_argument(
+        "--initial", metavar="MODEL", help="a model whose weights to begin with (default: random)"
     )
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     _add_shared_arguments(parser)
@@ -85,11 +109,12 @@ def train_command(arguments: argparse.Namespace) -> None:
                 "--resume goes on with the settings of the run and takes no others, "
                 f"got --{', --'.join(given)}"
             )
-        pipeline.resume(arguments.resume)
+        folder = RunFolder(arguments.resume)
+        single = RunConfig.from_json(folder.config, folder.read_config()).cross_validate is None
+        (pipeline if single else cross_validation).resume(arguments.resume)
         return
     kind = arguments.model or arguments.default_model
-    options = ("epochs", "batch_size", "lr", "weight_decay")
-    chosen = {name: getattr(arguments, name) for name in options}
+    chosen = {name: getattr(arguments, name) for name in _RECIPE_OPTIONS}
     crops = CropSettings()
     try:
         recipe = dataclasses.replace(
@@ -108,11 +133,29 @@ def train_command(arguments: argparse.Namespace) -> None:
         classes=parse_classes(arguments.classes) if arguments.classes else {},
         **{
             name: getattr(arguments, name)
-            for name in ("validation", "seed", "device", "other_coverings")
+            for name in (
+                "validation",
+                "seed",
+                "device",
+                "other_coverings",
+                "cross_validate",
+                "initial",
+            )
             if getattr(arguments, name) is not None
         },
+        extra=tuple(arguments.extra or ()),
     )
-    pipeline.train(config, arguments.out or _new_folder(kind))
+    out = arguments.out or _new_folder(kind)
+    if config.cross_validate is not None:
+        if arguments.validation is not None:
+            raise UsageError(
+                "--cross-validate says by itself how much is held back: no --validation"
+            )
+        cross_validation.cross_validate(config, out)
+        return
+    if config.extra:
+        raise UsageError("--extra goes with --cross-validate; a single run takes it as --data")
+    pipeline.train(config, out)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:

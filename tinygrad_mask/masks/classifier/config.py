@@ -24,7 +24,10 @@ class RunConfig:
     """All settings of a run, as `config.json` keeps them.
 
     `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
-    `min_face` the smallest face cut out, in pixels; the rest is as in `CropSettings` and `Recipe`.
+    `min_face` the smallest face trained on, in pixels. `cross_validate` is the number of folds,
+    None for a single run; `extra` are data sets that are trained on in each fold and never judged;
+    `initial` is a model, a file or run folder, whose weights training begins with in place of
+    random ones. The rest is as in `CropSettings` and `Recipe`.
     """
 
     data: tuple[str, ...]
@@ -37,6 +40,9 @@ class RunConfig:
     device: str = "auto"
     classes: Mapping[str, str] = field(default_factory=dict)
     other_coverings: str | None = None
+    cross_validate: int | None = None
+    extra: tuple[str, ...] = ()
+    initial: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings by name, the recipe's and the crops' among them."""
@@ -48,7 +54,8 @@ class RunConfig:
         """Return the settings that `path` holds; raises `UsageError` where they are others."""
         try:
             fields = dict(content)
-            fields["data"] = tuple(fields["data"])
+            for name in ("data", "extra"):
+                fields[name] = tuple(fields.get(name, ()))
             fields["recipe"] = Recipe.from_json(fields["recipe"])
             fields["crops"] = CropSettings(**fields["crops"])
             return cls(**fields)
@@ -62,14 +69,24 @@ def make_trainer(
     train_faces: NDArray[np.int64],
     validation_faces: NDArray[np.int64],
 ) -> Trainer:
-    """Return what trains a new model on some faces and judges it on others, by their positions."""
+    """Return what trains a new model on some faces and judges it on others, by their positions.
+
+    Raises `UsageError` where the initial weights are of another network.
+    """
     architecture = architecture_of(config.model, config.crops.size)
+    model = build_model(architecture, np.random.default_rng(config.seed))
+    normalisation = Normalisation.of(Rows(faces.crops, train_faces))
+    if config.initial is not None:
+        initial = Classifier.load(config.initial)
+        if (initial.architecture, initial.crops) != (architecture, config.crops):
+            raise UsageError(
+                f"{config.initial}: expected a model to begin with of {architecture} on "
+                f"{config.crops}, got {initial.architecture} on {initial.crops}"
+            )
+        model.load_state_dict(initial.model.state_dict())
+        normalisation = initial.normalisation
     classifier = Classifier(
-        build_model(architecture, np.random.default_rng(config.seed)),
-        architecture,
-        config.crops,
-        Normalisation.of(Rows(faces.crops, train_faces)),
-        mirrored=config.recipe.mirrored,
+        model, architecture, config.crops, normalisation, mirrored=config.recipe.mirrored
     )
     return Trainer(
         classifier,

@@ -21,10 +21,15 @@ WORKERS = 2
 
 @dataclass(frozen=True, eq=False)
 class LoadedData:
-    """The faces of some data sets, which of their photographs are copies, and what was left out."""
+    """The faces of some data sets, which of their photographs are copies, and what was left out.
+
+    `groups` (len(faces.photographs),) are those of `duplicate_groups`; `judged`, of the same shape,
+    is False for photographs that are there to be trained on only.
+    """
 
     faces: FaceSet
     groups: NDArray[np.int64]
+    judged: NDArray[np.bool_]
     problems: Problems
 
     @property
@@ -41,19 +46,25 @@ def load(
     paths: Sequence[str],
     crops: CropSettings,
     *,
+    extra: Sequence[str] = (),
     min_face: float,
     border: int = 0,
     classes: Mapping[str, str] | None,
     other_coverings: str | None,
     seed: int,
 ) -> LoadedData:
-    """Open data sets, cut their faces out and find the copies among their photographs."""
+    """Open data sets, cut their faces out and find the copies among their photographs.
+
+    Those of the data sets `extra` are not judged; the rest is as in `open_dataset`, `cut_faces` and
+    `RunConfig`.
+    """
     problems = Problems()
-    photographs = open_datasets(
-        paths, problems, classes=classes, other_coverings=other_coverings, seed=seed
+    judged, others = (
+        open_datasets(some, problems, classes=classes, other_coverings=other_coverings, seed=seed)
+        for some in (paths, extra)
     )
     faces = cut_faces(
-        photographs,
+        [*judged, *others],
         crops,
         problems,
         min_face=min_face,
@@ -61,7 +72,13 @@ def load(
         workers=WORKERS,
         progress=sys.stderr.isatty(),
     )
-    return LoadedData(faces, duplicate_groups(faces.hashes), problems)
+    to_judge = {id(photograph) for photograph in judged}
+    return LoadedData(
+        faces,
+        duplicate_groups(faces.hashes),
+        np.array([id(photograph) in to_judge for photograph in faces.photographs]),
+        problems,
+    )
 
 
 def load_for(config: RunConfig) -> LoadedData:
@@ -70,7 +87,9 @@ def load_for(config: RunConfig) -> LoadedData:
     return load(
         config.data,
         config.crops,
-        min_face=config.min_face,
+        extra=config.extra,
+        # Cross-validation judges every face, however small.
+        min_face=config.min_face if config.cross_validate is None else 0,
         border=0 if augmentation is None else augmentation.border_pixels(config.crops.size),
         classes=config.classes,
         other_coverings=config.other_coverings,
