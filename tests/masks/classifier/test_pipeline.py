@@ -60,10 +60,14 @@ class TestTrain:
             "config.json",
             "confusion.png",
             "curves.png",
+            "feature_maps.png",
             "history.csv",
+            "judgement.json",
             "metrics.json",
             "mistakes.png",
             "model.safetensors",
+            "precision_recall.png",
+            "reliability.png",
             "report.md",
             "split.json",
         ]
@@ -75,15 +79,23 @@ class TestTrain:
         assert config["recipe"]["epochs"] == 2
         metrics = json.loads((run / "metrics.json").read_text())
         assert metrics["accuracy"] == float(rows[-1]["val_accuracy"])
-        for name in ("curves.png", "confusion.png", "mistakes.png"):
-            assert np.asarray(Image.open(run / name).convert("L")).std() > 1
         report = (run / "report.md").read_text()
+        for path in run.glob("*.png"):
+            assert np.asarray(Image.open(path).convert("L")).std() > 1
+            assert f"({path.name})" in report
         assert f"{metrics['macro_f1']:.3f}" in report
         assert "| recipe.epochs | 2 |" in report
         split = json.loads((run / "split.json").read_text())
         sides = [set(split[side]["synthetic"]) for side in ("train", "validation")]
         assert not sides[0] & sides[1]
         assert len(sides[0] | sides[1]) == 24
+
+    def test_the_temperature_is_fitted_on_validation_faces_and_saved(self, run):
+        judgement = json.loads((run / "judgement.json").read_text())
+        temperature = judgement["calibration"]["temperature"]
+        assert temperature != 1
+        assert Classifier.load(run).temperature == temperature
+        assert judgement["metrics"] == json.loads((run / "metrics.json").read_text())
 
     def test_what_it_prints(self, capsys, tmp_path):
         assert cli.main(["train", *SMALL, "--model", "mlp", "--out", str(tmp_path / "a")]) == 0

@@ -4,13 +4,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_mask.masks.classifier.metrics import Metrics, compute_metrics, metrics_by_size
+from tinygrad_mask.masks.classifier.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.report import write_report
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return compute_metrics(np.repeat([0, 1, 2], [16, 4, 5]), [0] * 15 + [1, 1, 0, 0, 1] + [2] * 5)
+def judgement() -> Judgement:
+    """16 proper, 4 improper and 5 bare faces, in 5 photographs; 3 of them are answered wrong."""
+    labels = np.repeat([0, 1, 2], [16, 4, 5])
+    answers = np.array([0] * 15 + [1, 1, 0, 0, 1] + [2] * 5)
+    sizes = np.full(25, 40.0)
+    sizes[0] = 9
+    sizes[[15, 16]] = 20
+    photograph = np.arange(25) % 5
+    return judge(
+        labels,
+        4.0 * np.eye(3)[answers],
+        photograph=photograph,
+        sizes=sizes,
+        parts=photograph % 2,
+    )
 
 
 def epoch(number: int, balanced: float) -> dict[str, float]:
@@ -31,11 +44,11 @@ def rows(text: str) -> list[list[str]]:
     return [re.split(r" (?<!\\)\| ", line.removeprefix("| ").removesuffix(" |")) for line in lines]
 
 
-def test_says_what_came_out(tmp_path: Path, metrics: Metrics) -> None:
+def test_says_what_came_out(tmp_path: Path, judgement: Judgement) -> None:
     path = tmp_path / "report.md"
     write_report(
         path,
-        metrics=metrics,
+        judgement=judgement,
         history=[epoch(1, 0.5), epoch(2, 0.75), epoch(3, float("nan")), epoch(4, 0.6)],
         config={"model": "cnn", "lr": 0.01, "data": ["a|b"], "resume": None, "out": Path("x")},
         data_summary="photographs  853\n  dropped 3 (`small`)\n",
@@ -43,13 +56,33 @@ def test_says_what_came_out(tmp_path: Path, metrics: Metrics) -> None:
     )
     text = path.read_text(encoding="utf-8")
     table = rows(text)
+    metrics = judgement.metrics
+
+    def interval(name: str) -> str:
+        low, high = judgement.intervals[name]
+        return f"{low:.3f} to {high:.3f}"
+
+    def alarm(row: int) -> tuple[str, str, str]:
+        of = judgement.alarms["improper"][row]
+        threshold = f"{of.threshold:.3f}" if np.isfinite(of.threshold) else "none"
+        caught = f"{of.caught} of 4 ({of.caught / 4:.0%})"
+        return threshold, caught, f"{of.false_alarms} of 21"
+
     for row in (
-        ["25 validation faces", ""],
-        ["macro-F1", f"**{metrics.macro_f1:.3f}**"],
-        ["balanced accuracy", f"**{metrics.balanced_accuracy:.3f}**"],
-        ["recall of `improper`", "**0.500 (2 of 4)**"],
-        ["accuracy", "**0.880**"],
-        ["accuracy of always answering the most frequent class", "0.640"],
+        ["25 validation faces", "", "95 % interval"],
+        ["macro-F1", f"**{metrics.macro_f1:.3f}**", interval("macro_f1")],
+        [
+            "balanced accuracy",
+            f"**{metrics.balanced_accuracy:.3f}**",
+            interval("balanced_accuracy"),
+        ],
+        ["recall of `improper`", "**0.500 (2 of 4)**", interval("improper_recall")],
+        ["accuracy", "**0.880**", interval("accuracy")],
+        ["accuracy of always answering the most frequent class", "0.640", ""],
+        ["16-24 px", "2", "0.500", "0.500", "0.500", "0.333", "1.000 (1 of 1)"],
+        ["< 16 px", "1", "1.000", "1.000", "1.000", "1.000", "none in this set"],
+        ["1%", *alarm(0)],
+        ["5%", *alarm(2)],
         ["`improper`", "0.667", "0.500", "0.571", "4"],
         ["**`proper`**", "15", "1", "0"],
         ["", "epoch 2, the best balanced", "epoch 4, the last"],
@@ -64,24 +97,22 @@ def test_says_what_came_out(tmp_path: Path, metrics: Metrics) -> None:
     assert "![curves](curves.png)" in text
     assert "![my mistakes](my%20mistakes.png)" in text
     assert "\n\n    photographs  853\n      dropped 3 (`small`)\n" in text
-    assert "size of the face" not in text
+    assert f"a temperature of {judgement.calibration.temperature:.3f}" in text
+    assert f"error is {judgement.calibration.ece_before:.3f} without it" in text
 
 
-def test_every_table_is_rectangular(tmp_path: Path, metrics: Metrics) -> None:
+def test_every_table_is_rectangular(tmp_path: Path, judgement: Judgement) -> None:
     path = tmp_path / "report.md"
-    by_size = metrics_by_size([0, 1, 1, 2], [0, 1, 0, 2], [9, 20, 22, 99])
-    write_report(path, metrics=metrics, history=[], config={}, data_summary="-", by_size=by_size)
+    write_report(path, judgement=judgement, history=[], config={}, data_summary="-")
     text = path.read_text(encoding="utf-8")
-    assert ["16-24 px", "2", "0.500", "1.000", "0.500", "0.333", "0.500 (1 of 2)"] in rows(text)
-    assert ["< 16 px", "1", "1.000", "1.000", "1.000", "1.000", "none in this set"] in rows(text)
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({len(row) for row in rows(block)}) == 1
 
 
-def test_never_overwrites(tmp_path: Path, metrics: Metrics) -> None:
+def test_never_overwrites(tmp_path: Path, judgement: Judgement) -> None:
     path = tmp_path / "report.md"
     path.write_text("precious")
     with pytest.raises(FileExistsError, match=r"report\.md exists already"):
-        write_report(path, metrics=metrics, history=[], config={}, data_summary="")
+        write_report(path, judgement=judgement, history=[], config={}, data_summary="")
     assert path.read_text() == "precious"

@@ -56,6 +56,14 @@ class Metrics:
         """Return the same under the same names, as what `json.dumps` takes."""
         return {**asdict(self), "confusion": [list(row) for row in self.confusion]}
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Metrics":
+        """Return what `to_json` gave; raises `KeyError` or `TypeError` where it is none."""
+        fields = dict(content)
+        fields["per_class"] = {k: ClassMetrics(**of) for k, of in content["per_class"].items()}
+        fields["confusion"] = tuple(tuple(row) for row in content["confusion"])
+        return cls(**fields)
+
 
 def compute_metrics(labels: ArrayLike, predictions: ArrayLike) -> Metrics:
     """Compare predictions with the truth.

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.calibration import halves
 from tinygrad_mask.masks.classifier.classifier import Classifier
 from tinygrad_mask.masks.classifier.config import RunConfig, check_device, make_trainer
+from tinygrad_mask.masks.classifier.judging import judge
 from tinygrad_mask.masks.classifier.loading import LoadedData, load, load_for
 from tinygrad_mask.masks.classifier.metrics import (
     Metrics,
     compute_metrics,
     format_metrics,
-    metrics_by_size,
 )
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training import (
@@ -105,19 +106,27 @@ def _train(
         kept = f"{folder.model} is as it was after epoch {trainer.progress.epoch}"
         raise TrainingDivergedError(f"{error}; {kept}") from None
 
-    metrics, probabilities = trainer.validate()
-    labels, sizes = data.faces.labels[validation_faces], data.faces.sizes[validation_faces]
-    folder.write_results(
-        metrics=metrics,
-        by_size=metrics_by_size(labels, probabilities, sizes),
-        crops=Rows(data.faces.crops, validation_faces),
-        labels=labels,
-        probabilities=probabilities,
-        names=[data.faces.photographs[k].name for k in data.faces.photograph[validation_faces]],
-        history=trainer.progress.history,
-        data_summary=data.summary,
+    faces = data.faces
+    labels, photograph = faces.labels[validation_faces], faces.photograph[validation_faces]
+    judgement = judge(
+        labels,
+        trainer.validation_scores(),
+        photograph=data.groups[photograph],
+        sizes=faces.sizes[validation_faces],
+        parts=halves(data.groups[photograph]),
     )
-    print(f"\n{format_metrics(metrics)}\n\n{folder.path}: model, report and pictures")
+    trainer.classifier.temperature = judgement.calibration.temperature
+    with trainer.averaged():
+        folder.write_results(
+            classifier=trainer.classifier,
+            judgement=judgement,
+            crops=Rows(faces.crops, validation_faces),
+            labels=labels,
+            names=[faces.photographs[k].name for k in photograph],
+            history=trainer.progress.history,
+            data_summary=data.summary,
+        )
+    print(f"\n{format_metrics(judgement.metrics)}\n\n{folder.path}: model, report and pictures")
     return folder
 
 

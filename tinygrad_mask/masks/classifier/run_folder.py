@@ -14,13 +14,30 @@ from tinygrad_mask.backends import Array
 from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.classifier import Classifier
-from tinygrad_mask.masks.classifier.metrics import Metrics
-from tinygrad_mask.masks.classifier.plots import plot_confusion, plot_curves, plot_mistakes
+from tinygrad_mask.masks.classifier.feature_maps import first_layer_maps, surest_of_each
+from tinygrad_mask.masks.classifier.judging import Judgement
+from tinygrad_mask.masks.classifier.plots import (
+    plot_confusion,
+    plot_curves,
+    plot_feature_maps,
+    plot_mistakes,
+    plot_precision_recall,
+    plot_reliability,
+)
 from tinygrad_mask.masks.classifier.report import write_report
+from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import Problems, UsageError
 from tinygrad_mask.serialization import load, save
 
-_RESULTS = ("curves.png", "confusion.png", "mistakes.png", "metrics.json", "report.md")
+_PICTURES = (
+    "curves.png",
+    "confusion.png",
+    "precision_recall.png",
+    "reliability.png",
+    "mistakes.png",
+    "feature_maps.png",
+)
+_RESULTS = (*_PICTURES, "metrics.json", "judgement.json", "report.md")
 
 
 class RunFolder:
@@ -116,35 +133,47 @@ class RunFolder:
 
     def is_finished(self) -> bool:
         """Whether all results are there."""
-        return all((self.path / name).exists() for name in _RESULTS)
+        return (self.path / _RESULTS[-1]).exists()
 
     def write_results(
         self,
         *,
-        metrics: Metrics,
-        by_size: Mapping[str, Metrics],
+        classifier: Classifier,
+        judgement: Judgement,
         crops: Rows,
         labels: NDArray[np.int64],
-        probabilities: NDArray[np.float32],
         names: Sequence[str],
         history: Sequence[Mapping[str, float]],
         data_summary: str,
     ) -> None:
-        """Draw the pictures and write metrics and report, of validation faces in this order."""
+        """Draw the pictures and write figures and report, of validation faces in this order.
+
+        The model is written once more, for its temperature.
+        """
         for name in _RESULTS:  # of a run that was ended while it wrote them
             (self.path / name).unlink(missing_ok=True)
+        classifier.save(self.model, overwrite=True)
+        probabilities = judgement.calibration.probabilities
         plot_curves(history, self.path / "curves.png")
-        plot_confusion(metrics, self.path / "confusion.png")
+        plot_confusion(judgement.metrics, self.path / "confusion.png")
+        plot_precision_recall(labels, probabilities, self.path / "precision_recall.png")
+        plot_reliability(labels, probabilities, self.path / "reliability.png")
         plot_mistakes(crops, labels, probabilities, self.path / "mistakes.png", names=names)
-        write_file(self.path / "metrics.json", _json(metrics.to_json()))
+        surest = surest_of_each(labels, probabilities)
+        shown = crops[surest]
+        maps = first_layer_maps(classifier, shown)
+        if maps is not None:
+            titles = [LABELS[label] for label in labels[surest]]
+            plot_feature_maps(shown, maps, titles, self.path / "feature_maps.png")
+        write_file(self.path / "metrics.json", _json(judgement.metrics.to_json()))
+        write_file(self.path / "judgement.json", _json(judgement.to_json()))
         write_report(
             self.path / "report.md",
-            metrics=metrics,
+            judgement=judgement,
             history=history,
             config=_flat(self.read_config()),
             data_summary=data_summary,
-            pictures=["curves.png", "confusion.png", "mistakes.png"],
-            by_size=by_size,
+            pictures=[name for name in _PICTURES if (self.path / name).exists()],
         )
 
 

@@ -1,5 +1,6 @@
 """What comes of an alarm that goes off where a probability reaches a threshold."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +43,12 @@ class ThresholdRow:
         """Return the same under the same names; an infinite threshold is None."""
         threshold = self.threshold if np.isfinite(self.threshold) else None
         return {**asdict(self), "threshold": threshold}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "ThresholdRow":
+        """Return what `to_json` gave."""
+        threshold = content["threshold"]
+        return cls(**{**content, "threshold": np.inf if threshold is None else threshold})
 
 
 @dataclass(frozen=True, eq=False)
