@@ -12,6 +12,7 @@ from tinygrad_mask.masks.classifier.metrics import format_metrics
 from tinygrad_mask.masks.classifier.models import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.recipes import RECIPES
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.slides_protocol import run_slides_protocol
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.datasets import parse_classes
 from tinygrad_mask.masks.problems import UsageError
@@ -51,6 +52,11 @@ def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> 
         type=int,
         metavar="K",
         help="in place of one run, K runs that each hold back another part of the photographs",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=["slides"],
+        help="in place of one run, the slides' experiment, as they did it and with today's recipe",
     )
     parser.add_argument(
         "--extra",
@@ -145,7 +151,9 @@ def train_command(arguments: argparse.Namespace) -> None:
         },
         extra=tuple(arguments.extra or ()),
     )
-    out = arguments.out or _new_folder(kind)
+    out = arguments.out or _new_folder(arguments.protocol or kind)
+    if arguments.protocol and (config.cross_validate or arguments.validation is not None):
+        raise UsageError("--protocol says by itself what is held back, and takes nothing about it")
     if config.cross_validate is not None:
         if arguments.validation is not None:
             raise UsageError(
@@ -155,6 +163,9 @@ def train_command(arguments: argparse.Namespace) -> None:
         return
     if config.extra:
         raise UsageError("--extra goes with --cross-validate; a single run takes it as --data")
+    if arguments.protocol:
+        run_slides_protocol(config, out)
+        return
     pipeline.train(config, out)
 
 
