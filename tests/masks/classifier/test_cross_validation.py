@@ -224,11 +224,15 @@ class TestRun:
         figures = json.loads((out / "metrics.json").read_text())
         assert figures["confusion"] == metrics.to_json()["confusion"]
         assert figures["macro_f1"] == metrics.macro_f1
-        assert len(figures["by_fold"]) == len(figures["seconds"]) == 3
-        assert sum(of["n"] for of in figures["by_size"].values()) == metrics.n
+        judgement = json.loads((out / "judgement.json").read_text())
+        assert judgement["metrics"] == figures
+        assert sum(of["n"] for of in judgement["by_size"].values()) == metrics.n
         for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-            low, high = figures["intervals"][name]
+            low, high = judgement["intervals"][name]
             assert low <= figures[name] <= high
+        report = (out / "report.md").read_text()
+        assert f"**{metrics.macro_f1:.3f}**" in report
+        assert "| cross_validate | 3 |" in report
 
     def test_goes_on_with_the_folds_that_are_left(self, run, voc, more, tmp_path, capsys):
         out, _ = run

@@ -8,25 +8,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask import serialization
 from tinygrad_mask.backends import Array
+from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.config import RunConfig, check_device, make_trainer
+from tinygrad_mask.masks.classifier.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
-from tinygrad_mask.masks.classifier.metrics import (
-    Metrics,
-    bootstrap_intervals,
-    compute_metrics,
-    format_metrics,
-    metrics_by_size,
-    recall_of_improper,
-)
+from tinygrad_mask.masks.classifier.metrics import format_metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.tables import interval_text
 from tinygrad_mask.masks.classifier.training import (
     InterruptedRunError,
     epoch_line,
@@ -38,8 +33,6 @@ from tinygrad_mask.masks.splits import fold_photographs
 
 ALWAYS_TRAINED = -1
 """The fold of photographs that are trained on and never judged."""
-
-_SAMPLES = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,21 +52,6 @@ class CrossValidation:
     fold: NDArray[np.int64]
     group: NDArray[np.int64]
     history: list[list[dict[str, float]]]
-
-    @property
-    def metrics(self) -> Metrics:
-        """The figures of all faces together."""
-        return compute_metrics(self.labels, self.scores)
-
-    @property
-    def by_size(self) -> dict[str, Metrics]:
-        """The figures of each range of sizes."""
-        return metrics_by_size(self.labels, self.scores, self.sizes)
-
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Return 95 % intervals by bootstrap over photographs, copies drawn together."""
-        rng = np.random.default_rng(0)
-        return bootstrap_intervals(self.labels, self.scores, self.group, samples=_SAMPLES, rng=rng)
 
 
 def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
@@ -96,7 +74,7 @@ def resume(out: Path) -> CrossValidation:
     """Go on with a cross-validation that was ended before its time, with the next fold."""
     folder = RunFolder(out)
     config = RunConfig.from_json(folder.config, folder.read_config())
-    if (out / "metrics.json").exists():
+    if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
     check_device(config.device)
     data = load_for(config)
@@ -152,8 +130,15 @@ def _run(
     count = _number_of(config)
     parts = [_fold(config, data, folds, fold, out) for fold in range(count)]
     result = pool(data, folds, parts)
-    _write_results(result, data, out)
-    print(f"\n{format_result(result)}\n\n{out}: figures and predictions")
+    judgement = judge(
+        result.labels,
+        result.scores,
+        photograph=result.group,
+        sizes=result.sizes,
+        parts=result.fold,
+    )
+    _write_results(result, judgement, data, RunFolder(out))
+    print(f"\n{format_result(result, judgement)}\n\n{out}: predictions, report and pictures")
     return result
 
 
@@ -231,63 +216,53 @@ def _read_fold(path: Path, judged: NDArray[np.int64]) -> FoldResult:
 # --- what is left in the folder -----------------------------------------------------------------
 
 
-def format_result(result: CrossValidation) -> str:
-    """Lay the pooled figures out as plain text: all faces, their intervals, each size."""
+def format_result(result: CrossValidation, judgement: Judgement) -> str:
+    """Lay the pooled figures out as plain text: all faces, their intervals, each size, the time."""
     names = {
         "accuracy": "accuracy",
         "balanced_accuracy": "balanced accuracy",
         "macro_f1": "macro-F1",
         "improper_recall": "improper, recall",
     }
-    intervals = result.intervals()
-    lines = [format_metrics(result.metrics), "", "95 % intervals, by bootstrap over photographs"]
+    lines = [format_metrics(judgement.metrics), ""]
+    lines += ["95 % intervals, by bootstrap over photographs"]
     lines += [
-        f"{text:17}  {intervals[name][0]:.3f} to {intervals[name][1]:.3f}"
-        for name, text in names.items()
+        f"{text:17}  {interval_text(judgement.intervals[name])}" for name, text in names.items()
     ]
     lines += ["", "face       faces  accuracy  (baseline)  balanced  macro-F1  improper, recall"]
     lines += [
         f"{size:9}  {of.n:5}  {of.accuracy:8.3f}  {of.baseline_accuracy:10.3f}"
         f"  {of.balanced_accuracy:8.3f}  {of.macro_f1:8.3f}  {recall_of_improper(of)}"
-        for size, of in result.by_size.items()
+        for size, of in judgement.by_size.items()
     ]
-    seconds = [sum(row["seconds"] for row in history) for history in result.history]
-    waited = sum(row["waited"] for history in result.history for row in history)
+    seconds, waited = (
+        [sum(row[key] for row in history) for history in result.history]
+        for key in ("seconds", "waited")
+    )
     lines += [
         "",
         f"a fold took {np.mean(seconds):.0f} s (at most {max(seconds):.0f} s), "
-        f"{waited / sum(seconds):.1%} of it waiting for data",
+        f"{sum(waited) / sum(seconds):.1%} of it waiting for data",
     ]
     return "\n".join(lines)
 
 
-def result_json(result: CrossValidation) -> dict[str, Any]:
-    """Return the pooled figures by name, as what `json.dumps` takes."""
-    return {
-        **result.metrics.to_json(),
-        "intervals": {name: list(ends) for name, ends in result.intervals().items()},
-        "by_size": {size: of.to_json() for size, of in result.by_size.items()},
-        "by_fold": [
-            compute_metrics(result.labels[own], result.scores[own]).to_json()
-            for own in (result.fold == fold for fold in range(len(result.history)))
-        ],
-        "seconds": [sum(row["seconds"] for row in history) for history in result.history],
-        "waited": [sum(row["waited"] for row in history) for history in result.history],
-    }
-
-
-def _write_results(result: CrossValidation, data: LoadedData, out: Path) -> None:
-    text = io.StringIO()
+def _write_results(
+    result: CrossValidation, judgement: Judgement, data: LoadedData, folder: RunFolder
+) -> None:
+    faces, text = data.faces, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     scores = [f"score_{label}" for label in LABELS]
     writer.writerow(["source", "photograph", "face", "size", "label", "predicted", "fold", *scores])
+    names = []
     for row, position in enumerate(result.positions):
-        photograph = data.faces.photographs[data.faces.photograph[position]]
+        photograph = faces.photographs[faces.photograph[position]]
+        names.append(photograph.name)
         writer.writerow(
             [
                 photograph.source,
                 photograph.name,
-                data.faces.face[position],
+                faces.face[position],
                 f"{result.sizes[row]:g}",
                 LABELS[result.labels[row]],
                 LABELS[int(result.scores[row].argmax())],
@@ -295,9 +270,24 @@ def _write_results(result: CrossValidation, data: LoadedData, out: Path) -> None
                 *(f"{score:.6f}" for score in result.scores[row]),
             ]
         )
-    write_file(out / "predictions.csv", text.getvalue().encode(), overwrite=True)
-    figures = json.dumps(result_json(result), indent=1)
-    write_file(out / "metrics.json", f"{figures}\n".encode())
+    write_file(folder.path / "predictions.csv", text.getvalue().encode(), overwrite=True)
+    folder.write_results(
+        classifier=None,
+        judgement=judgement,
+        crops=Rows(faces.crops, result.positions),
+        labels=result.labels,
+        names=names,
+        history=mean_history(result.history),
+        data_summary=data.summary,
+    )
+
+
+def mean_history(histories: Sequence[Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Return the epochs of several runs as one: the mean of each number."""
+    return [
+        {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        for rows in zip(*histories, strict=True)
+    ]
 
 
 def _folds_json(data: LoadedData, folds: NDArray[np.int64]) -> bytes:

@@ -138,7 +138,7 @@ class RunFolder:
     def write_results(
         self,
         *,
-        classifier: Classifier,
+        classifier: Classifier | None,
         judgement: Judgement,
         crops: Rows,
         labels: NDArray[np.int64],
@@ -148,23 +148,19 @@ class RunFolder:
     ) -> None:
         """Draw the pictures and write figures and report, of validation faces in this order.
 
-        The model is written once more, for its temperature.
+        The model, where there is a single one, is written once more, for its temperature.
         """
         for name in _RESULTS:  # of a run that was ended while it wrote them
             (self.path / name).unlink(missing_ok=True)
-        classifier.save(self.model, overwrite=True)
         probabilities = judgement.calibration.probabilities
         plot_curves(history, self.path / "curves.png")
         plot_confusion(judgement.metrics, self.path / "confusion.png")
         plot_precision_recall(labels, probabilities, self.path / "precision_recall.png")
         plot_reliability(labels, probabilities, self.path / "reliability.png")
         plot_mistakes(crops, labels, probabilities, self.path / "mistakes.png", names=names)
-        surest = surest_of_each(labels, probabilities)
-        shown = crops[surest]
-        maps = first_layer_maps(classifier, shown)
-        if maps is not None:
-            titles = [LABELS[label] for label in labels[surest]]
-            plot_feature_maps(shown, maps, titles, self.path / "feature_maps.png")
+        if classifier is not None:
+            classifier.save(self.model, overwrite=True)
+            self._draw_feature_maps(classifier, crops, labels, probabilities)
         write_file(self.path / "metrics.json", _json(judgement.metrics.to_json()))
         write_file(self.path / "judgement.json", _json(judgement.to_json()))
         write_report(
@@ -175,6 +171,20 @@ class RunFolder:
             data_summary=data_summary,
             pictures=[name for name in _PICTURES if (self.path / name).exists()],
         )
+
+    def _draw_feature_maps(
+        self,
+        classifier: Classifier,
+        crops: Rows,
+        labels: NDArray[np.int64],
+        probabilities: NDArray[np.float64],
+    ) -> None:
+        surest = surest_of_each(labels, probabilities)
+        shown = crops[surest]
+        maps = first_layer_maps(classifier, shown)
+        if maps is not None:
+            titles = [LABELS[label] for label in labels[surest]]
+            plot_feature_maps(shown, maps, titles, self.path / "feature_maps.png")
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
