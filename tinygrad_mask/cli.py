@@ -1,4 +1,4 @@
-"""The command line: `tinygrad-mask train | evaluate | kernels`."""
+"""The command line: `tinygrad-mask train | evaluate | predict | export | kernels`."""
 
 import argparse
 import logging
@@ -10,6 +10,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tinygrad_mask.backends import DeviceError
 from tinygrad_mask.backends.commands import add_kernels_arguments
 from tinygrad_mask.masks.classifier.commands import add_evaluate_arguments, add_train_arguments
+from tinygrad_mask.masks.classifier.model_commands import (
+    add_export_arguments,
+    add_predict_arguments,
+)
 from tinygrad_mask.masks.classifier.training import InterruptedRunError, TrainingDivergedError
 from tinygrad_mask.masks.problems import UsageError
 
@@ -27,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_evaluate_arguments(
         commands.add_parser("evaluate", help="judge a trained model on other photographs")
     )
+    add_predict_arguments(
+        commands.add_parser("predict", help="say how the masks in pictures are worn")
+    )
+    add_export_arguments(commands.add_parser("export", help="write a model for another runtime"))
     add_kernels_arguments(
         commands.add_parser("kernels", help="say which kernels are in use on this machine")
     )

@@ -52,7 +52,8 @@ class Classifier:
 
     `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`. Where
     `mirrored` holds it is asked about each crop and about its mirror image.
-    `temperature`, positive, is what scores are divided by before the softmax.
+    `temperature`, positive, is what scores are divided by before the softmax. `scale` and `shift`
+    (3,), float32, make of pixels from 0 to 255 what the model takes: pixel * scale + shift.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class Classifier:
         self.temperature = temperature
         self.mirrored = mirrored
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
-        self._scale, self._shift = 1 / (255 * std), -mean / std
+        self.scale, self.shift = 1 / (255 * std), -mean / std
 
     def inputs(self, crops: NDArray[np.uint8], device: str = "cpu") -> Tensor:
         """Scale crops, uint8 (n, size, size, 3), to what the model takes, float32."""
-        scaled = crops * self._scale
-        scaled += self._shift
+        scaled = crops * self.scale
+        scaled += self.shift
         return Tensor.from_array(scaled).to(device)
 
     def scores(self, crops: NDArray[np.uint8] | Rows, device: str = "cpu") -> NDArray[np.float32]:

@@ -28,7 +28,8 @@ def saliency(
     gradient over its three colours. The log odds of class c are the score z_c less the
     log-sum-exp of the others', `log p_c / (1 - p_c)` at temperature 1: unlike the probability they
     have a slope however sure the answer is, and unlike the score alone they do not change with what
-    is added to all three.
+    is added to all three. They are those of the crop itself, also where the classifier asks about
+    its mirror image too.
 
     Args:
         classifier: the model asked; its parameters' gradients are left as they are.

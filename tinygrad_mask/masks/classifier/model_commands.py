@@ -1,0 +1,149 @@
+"""The commands that put a trained model to use: their arguments, and what they do."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_mask.files import write_file
+from tinygrad_mask.masks.classifier.classifier import PRETRAINED, Classifier
+from tinygrad_mask.masks.classifier.config import check_device
+from tinygrad_mask.masks.classifier.onnx_export import to_onnx
+from tinygrad_mask.masks.classifier.plots import plot_saliency
+from tinygrad_mask.masks.classifier.prediction import BATCH, Prediction, Speed, predict
+from tinygrad_mask.masks.classifier.saliency import saliency
+from tinygrad_mask.masks.datasets.box_files import read_boxes
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.problems import Problems, UsageError
+
+MODEL_HELP = f"a model.safetensors, or its run folder, or {PRETRAINED}: the weights shipped here"
+
+
+def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a prediction can be told."""
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a picture of a face, or with --boxes of several"
+    )
+    parser.add_argument(
+        "--model", default=PRETRAINED, metavar="MODEL", help=f"{MODEL_HELP} (the default)"
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="where the faces are: JSON {NAME: [[x1, y1, x2, y2], ...]}, CSV name,x1,y1,x2,y2, a "
+        "Pascal VOC file, or a folder of those; without it each picture is one face",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also draw which pixels mattered, into IMAGE.explained.png",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER", help="where to draw (default: here)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.set_defaults(run=predict_command)
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what an export can be told."""
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    parser.add_argument(
+        "--onnx", type=Path, required=True, metavar="FILE", help="the ONNX file to write"
+    )
+    parser.set_defaults(run=export_command)
+
+
+def predict_command(arguments: argparse.Namespace) -> None:
+    """Print what the model says of every face, and draw why, as the arguments say."""
+    check_device(arguments.device)
+    classifier = Classifier.load(arguments.model)
+    classifier.model.to(arguments.device)
+    problems, speed = Problems(), Speed()
+    boxes = None
+    if arguments.boxes is not None:
+        boxes = read_boxes(arguments.boxes, arguments.images, problems)
+    pictures = _pictures(arguments.images, arguments.out) if arguments.explain else {}
+    predictions = predict(
+        classifier, arguments.images, boxes, problems, speed=speed, device=arguments.device
+    )
+    shown = []
+    for image, of_image in groupby(predictions, key=lambda prediction: prediction.image):
+        faces = list(of_image)
+        if arguments.explain:
+            _explain(classifier, faces, pictures[image], arguments.device)
+        if arguments.json:
+            shown += [face.to_json() for face in faces]
+        else:
+            for face in faces:
+                print(_line(face))
+    unreadable = problems.items.get("image cannot be read", [])
+    if len(unreadable) == len(arguments.images):
+        raise UsageError(f"none of the images can be read ({len(unreadable)} given)")
+    if arguments.json:
+        content = {
+            "model": arguments.model,
+            "faces": shown,
+            "speed": speed.to_json(),
+            "passed_over": dict(problems.items),
+        }
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+    print(_speed_line(speed), file=sys.stderr if arguments.json else sys.stdout)
+
+
+def export_command(arguments: argparse.Namespace) -> None:
+    """Write a model as ONNX."""
+    classifier = Classifier.load(arguments.model)
+    write_file(arguments.onnx, to_onnx(classifier))
+    size = classifier.crops.size
+    print(
+        f"{arguments.onnx}: from faces, uint8 (N, {size}, {size}, 3), RGB, to probabilities, "
+        f"float32 (N, {len(LABELS)}), of {', '.join(LABELS)}"
+    )
+
+
+def _pictures(images: Iterable[str], folder: Path) -> dict[str, Path]:
+    """The picture that explains each image; raises `UsageError` before any work, not after it."""
+    pictures = {image: folder / f"{Path(image).name}.explained.png" for image in images}
+    for picture in pictures.values():
+        if picture.exists():
+            raise UsageError(f"{picture} exists already and is not overwritten")
+    if len(set(pictures.values())) < len(list(images)):
+        raise UsageError("--explain: two images have the same name, and so would their pictures")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: no pictures can be drawn there ({error.strerror})") from error
+    return pictures
+
+
+def _explain(classifier: Classifier, faces: list[Prediction], path: Path, device: str) -> None:
+    crops = np.stack([face.crop for face in faces])
+    answers = np.array([LABELS.index(face.label) for face in faces])
+    maps = saliency(classifier, crops, answers, rng=np.random.default_rng(0), device=device)
+    titles = [f"{face.label} {face.probability:.0%}" for face in faces]
+    plot_saliency(crops, maps, titles, path)
+
+
+def _line(face: Prediction) -> str:
+    where = "" if face.box is None else f"  ({', '.join(f'{corner:g}' for corner in face.box)})"
+    every = ", ".join(
+        f"{name} {of:.3f}" for name, of in zip(LABELS, face.probabilities, strict=True)
+    )
+    return f"{face.image}{where}  {face.label} {face.probability:.3f}  ({every})"
+
+
+def _speed_line(speed: Speed) -> str:
+    if speed.faces_per_second is None:
+        return "no face"
+    faces = "1 face" if speed.faces == 1 else f"{speed.faces:,} faces"
+    return (
+        f"{faces} in {speed.seconds * 1e3:.1f} ms, {speed.faces_per_second:,.0f} a second "
+        f"(in batches of up to {BATCH}; reading and cutting not counted)"
+    )
