@@ -20,6 +20,8 @@ from tinygrad_mask.masks.classifier.cross_validation import (
 )
 from tinygrad_mask.masks.classifier.loading import LoadedData
 from tinygrad_mask.masks.classifier.metrics import compute_metrics
+from tinygrad_mask.masks.crops import crop_face
+from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
@@ -233,6 +235,24 @@ class TestRun:
         report = (out / "report.md").read_text()
         assert f"**{metrics.macro_f1:.3f}**" in report
         assert "| cross_validate | 3 |" in report
+
+    def test_the_models_that_judged_are_kept(self, run, voc):
+        out, _ = run
+        rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
+        photographs = {photograph.name: photograph for photograph in open_dataset(voc, Problems())}
+        for fold in range(3):
+            classifier = Classifier.load(cross_validation.fold_model(out, fold))
+            own = [row for row in rows if row["fold"] == str(fold + 1)]
+            crops = [
+                crop_face(
+                    photographs[row["photograph"]].open(),
+                    photographs[row["photograph"]].faces[int(row["face"])].box,
+                    classifier.crops,
+                )
+                for row in own
+            ]
+            said = [[float(row[f"score_{label}"]) for label in LABELS] for row in own]
+            np.testing.assert_allclose(classifier.scores(np.stack(crops)), said, atol=1e-5)
 
     def test_goes_on_with_the_folds_that_are_left(self, run, voc, more, tmp_path, capsys):
         out, _ = run

@@ -196,10 +196,17 @@ def _fold(
         raise InterruptedRunError(
             f"stopped in {name}; the folds before it are done; go on with --resume {out}"
         ) from None
+    with trainer.averaged():
+        trainer.classifier.save(fold_model(out, fold), overwrite=True)
     result = FoldResult(judged, trainer.validation_scores(), trainer.progress.history)
     arrays: dict[str, Array] = {"positions": result.positions, "scores": result.scores}
     serialization.save(path, arrays, {"history": json.dumps(result.history)})
     return result
+
+
+def fold_model(out: Path, fold: int) -> Path:
+    """Return where the model that judged a fold, counted from 0, is kept."""
+    return out / f"fold-{fold + 1}-model.safetensors"
 
 
 def _read_fold(path: Path, judged: NDArray[np.int64]) -> FoldResult:
