@@ -9,6 +9,7 @@ from pathlib import Path
 from tinygrad_mask.masks.classifier import cross_validation, pipeline
 from tinygrad_mask.masks.classifier.config import RunConfig
 from tinygrad_mask.masks.classifier.metrics import format_metrics
+from tinygrad_mask.masks.classifier.model_commands import MODEL_HELP
 from tinygrad_mask.masks.classifier.models import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.recipes import RECIPES
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
@@ -78,7 +79,7 @@ def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what an evaluation can be told."""
-    parser.add_argument("model", metavar="MODEL", help="a model.safetensors, or its run folder")
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("--data", action="append", required=True, metavar="PATH", help=_DATA_HELP)
     _add_shared_arguments(parser)
     parser.add_argument(

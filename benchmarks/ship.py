@@ -1,0 +1,55 @@
+"""Train the weights that ship with the package, on all photographs.
+
+    python benchmarks/ship.py --cross-validation runs/CV [--out FILE]
+
+`runs/CV` is a folder that `tinygrad-mask train --cross-validate` left: its settings are trained
+with once more, with nothing held back, and the temperature is that of its pooled scores. What is
+judged after each epoch are faces that are trained on; how good the weights are, the
+cross-validation says.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_mask.masks.classifier.classifier import PRETRAINED_FILE
+from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
+from tinygrad_mask.masks.classifier.judging import Judgement
+from tinygrad_mask.masks.classifier.loading import load_for
+from tinygrad_mask.masks.classifier.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.training import epoch_line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cross-validation", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, default=PRETRAINED_FILE, metavar="FILE")
+    arguments = parser.parse_args()
+    if arguments.out.exists():
+        parser.error(f"{arguments.out} exists already and is not overwritten")
+    folder = RunFolder(arguments.cross_validation)
+    config = RunConfig.from_json(folder.config, folder.read_config())
+    judgement = Judgement.from_json(json.loads((folder.path / "judgement.json").read_bytes()))
+    data = load_for(config)
+    print(data.summary, end="\n\n")
+    train = np.flatnonzero(data.faces.sizes >= config.min_face)
+    judged = np.random.default_rng(config.seed).permutation(train)[:500]
+    trainer = make_trainer(config, data.faces, train, np.sort(judged))
+    print(trainer.classifier.model, f"\n\ntrained on {len(train):,} faces", flush=True)
+    trainer.run(
+        lambda: print(epoch_line(trainer.progress.history[-1], config.recipe.epochs), flush=True),
+        show_progress=sys.stderr.isatty(),
+    )
+    trainer.classifier.temperature = judgement.calibration.temperature
+    with trainer.averaged():
+        trainer.classifier.save(arguments.out)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
