@@ -36,7 +36,7 @@ from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import Problems
 
 DOCS = Path(__file__).parents[1] / "docs"
-PICTURES = ("confusion", "precision_recall", "reliability", "mistakes", "feature_maps")
+PICTURES = ("confusion", "precision_recall", "reliability", "mistakes")
 
 DATA = {
     "larxel": "Face Mask Detection, by Larxel (Kaggle: andrewmvd/face-mask-detection), CC0 1.0: "

@@ -26,7 +26,10 @@ MODEL_HELP = f"a model.safetensors, or its run folder, or {PRETRAINED}: the weig
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what a prediction can be told."""
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a picture of a face, or with --boxes of several"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="a picture of one face and a little round it, or with --boxes of any faces",
     )
     parser.add_argument(
         "--model", default=PRETRAINED, metavar="MODEL", help=f"{MODEL_HELP} (the default)"
