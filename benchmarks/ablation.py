@@ -4,8 +4,9 @@
 
 `PATH` is Larxel's data set; `ablation_variants.py` says what is trained. A fold that is done is
 kept in `--out` and not trained again, so that a run can be ended and taken up anew; the table in
-docs/ablation.md is written from all that is there. Each job trains one fold at a time on one
-thread: two folds beside each other on two cores are done sooner than one after the other on both.
+docs/ablation.md is written from all that is there. Other data are looked for beside Larxel's
+(`hitl/`, `chandrikadeb7/`). Each job trains one fold at a time on one thread: two folds beside each
+other on two cores are done sooner than one after the other on both.
 
 How a trained model is asked is read out of the same training: with its last weights or with their
 average, about the crop alone or about its mirror image too.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from ablation_table import FoldScores, fold_file, readout_name, write_table
-from ablation_variants import FOLDS, VARIANTS, config_of
+from ablation_variants import FOLDS, VARIANTS, config_of, prepare
 
 import tinygrad_mask
 from tinygrad_mask.masks.classifier.averaging import WeightAverage
@@ -37,12 +38,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True, help="Larxel's data set")
+    parser.add_argument("--data", type=Path, required=True, help="Larxel's data set")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--jobs", type=int, default=2, help="folds trained at a time")
     arguments = parser.parse_args()
     out = arguments.out
+    prepare(arguments.only, arguments.data, out)
     wanted = [(name, fold) for name in arguments.only for fold in range(FOLDS)]
     left = [(name, fold) for name, fold in wanted if not fold_file(out, name, fold).exists()]
     with ProcessPoolExecutor(arguments.jobs, initializer=_use_one_thread) as pool:
@@ -57,9 +59,9 @@ def _use_one_thread() -> None:
     tinygrad_mask.set_num_threads(1)
 
 
-def train_fold(name: str, fold: int, data: str, out: Path) -> str:
+def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
     """Train a fold of a variant, keep what its model says, and say in a line how it went."""
-    config = config_of(VARIANTS[name], data)
+    config = config_of(VARIANTS[name], data, out)
     key = f"{config.data} {config.extra} {config.crops} {config.recipe.augmentation}"
     if key not in _loaded:
         _loaded.clear()

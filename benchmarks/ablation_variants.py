@@ -1,8 +1,13 @@
 """What is compared in the ablation: the recipe, and the recipe with one thing changed."""
 
+import csv
 import dataclasses
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from tinygrad_mask.masks.classifier import pipeline
 from tinygrad_mask.masks.classifier.augmentation import Augmentation
 from tinygrad_mask.masks.classifier.config import RunConfig
 from tinygrad_mask.masks.classifier.recipes import RECIPES
@@ -13,7 +18,11 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Variant:
-    """The recipe with something changed; None for `augmentation` means none at all."""
+    """The recipe with something changed; None for `augmentation` means none at all.
+
+    `extra` names data sets beside Larxel's that are trained on too; `initial` is synthetic data
+    whose model is begun with.
+    """
 
     what: str
     model: str = "vgg"
@@ -25,8 +34,8 @@ class Variant:
     seed: int = 0
 
 
-def config_of(variant: Variant, data: str) -> RunConfig:
-    """Return the settings of a variant's cross-validation."""
+def config_of(variant: Variant, data: Path, out: Path) -> RunConfig:
+    """Return the settings of a variant's cross-validation, on Larxel's data set at `data`."""
     recipe = RECIPES["vgg"]
     changes = dict(variant.recipe)
     if variant.augmentation is None:
@@ -35,15 +44,58 @@ def config_of(variant: Variant, data: str) -> RunConfig:
         whole = recipe.augmentation or Augmentation()
         changes["augmentation"] = dataclasses.replace(whole, **variant.augmentation)
     return RunConfig(
-        data=(data,),
+        data=(str(data),),
         model=variant.model,
         recipe=dataclasses.replace(recipe, **changes),
         crops=dataclasses.replace(CropSettings(), **variant.crops),
         seed=variant.seed,
         cross_validate=FOLDS,
-        extra=variant.extra,
-        initial=variant.initial,
+        extra=tuple(str(extra_folder(name, data, out)) for name in variant.extra),
+        initial=None if variant.initial is None else str(initial_run(variant.initial, out)),
     )
+
+
+def extra_folder(name: str, data: Path, out: Path) -> Path:
+    """Return where other data are: beside Larxel's, or the thumbnails of `write_thumbnails`."""
+    return out / "thumbnails" if name == "hitl" else data.parent / name
+
+
+def initial_run(data: str, out: Path) -> Path:
+    """Return the folder of the run that was trained on synthetic data."""
+    return out / data.replace(":", "-")
+
+
+def prepare(names: Sequence[str], data: Path, out: Path) -> None:
+    """Make what the folds of these variants need, where it is not there yet."""
+    for variant in (VARIANTS[name] for name in names):
+        if "hitl" in variant.extra and not extra_folder("hitl", data, out).exists():
+            write_thumbnails(data.parent / "hitl", extra_folder("hitl", data, out))
+        if variant.initial and not initial_run(variant.initial, out).exists():
+            recipe = dataclasses.replace(RECIPES["vgg"], epochs=15)
+            config = config_of(dataclasses.replace(variant, initial=None), data, out)
+            alone = dataclasses.replace(
+                config, data=(variant.initial,), recipe=recipe, cross_validate=None
+            )
+            pipeline.train(alone, initial_run(variant.initial, out))
+
+
+def write_thumbnails(hitl: Path, out: Path) -> None:
+    """Sort the thumbnails of Humans in the Loop with a single face into a folder per class.
+
+    Boxes do not fit them, so that each is a face as a whole, however small the face is in it.
+    """
+    folders = {
+        "face_with_mask": "with_mask",
+        "face_no_mask": "without_mask",
+        "face_with_mask_incorrect": "mask_weared_incorrect",
+    }
+    with (hitl / "train.csv").open(newline="") as file:
+        for row in csv.reader(file):
+            picture = hitl / "images_100x100" / row[0]
+            if row[-1] in folders and picture.exists():
+                folder = out / folders[row[-1]]
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(picture, folder)
 
 
 _STILL = {"rotation": 0, "scale": 0, "shift": 0}
@@ -79,5 +131,9 @@ VARIANTS = {
     "one-light": Variant("light and colour as they are", augmentation=dict(_ONE_LIGHT)),
     "sharp": Variant("no blur or low resolution", augmentation={"soften": 0}),
     "whole": Variant("nothing erased", augmentation={"erase": 0}),
+    # data
+    "hitl": Variant("and thumbnails of Humans in the Loop, 1764 faces", extra=("hitl",)),
+    "chandrikadeb7": Variant("and chandrikadeb7, 3868 faces", extra=("chandrikadeb7",)),
+    "synthetic": Variant("begun with weights from drawn faces", initial="synthetic:2000"),
 }
 """By name, in the order of the table."""
