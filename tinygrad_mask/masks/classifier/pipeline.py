@@ -133,12 +133,13 @@ def _load(
 def train(config: RunConfig, out: Path) -> RunFolder:
     """Train on the data sets of `config` and leave everything in the new folder `out`.
 
-    Raises `UsageError` for data or settings that cannot be used, `TrainingDivergedError`, or
-    `InterruptedRunError` after Ctrl-C, when all has been saved.
+    Raises `UsageError` for data or settings that cannot be used, `DeviceError` for a device that is
+    not there, `TrainingDivergedError`, or `InterruptedRunError` after Ctrl-C, when all has been
+    saved.
     """
-    _check_device(config.device)
+    get_backend(config.device)  # before the work, not after it
     check_share(config.validation)
-    RunFolder.check_free(out)  # before the work, not after it
+    RunFolder.check_free(out)
     data = _load_for(config)
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
@@ -154,7 +155,7 @@ def resume(out: Path) -> RunFolder:
     config = RunConfig.from_json(folder.config, folder.read_config())
     if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    _check_device(config.device)
+    get_backend(config.device)
     data = _load_for(config)
     split = load_split(folder.split, data.faces.photographs)
     return _train(config, data, split, folder, resumed=True)
@@ -260,13 +261,6 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
     )
 
 
-def _check_device(device: str) -> None:
-    try:
-        get_backend(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 @contextmanager
 def _stopping() -> Iterator[Any]:
     """Yield a function that says whether Ctrl-C was pressed; a second one interrupts at once.
@@ -308,7 +302,7 @@ def evaluate(
     training draws from; the rest is as in `RunConfig`. Raises `UsageError` where
     one cannot be used.
     """
-    _check_device(device)
+    get_backend(device)
     classifier = Classifier.load(model)
     classifier.model.to(device)
     loaded = _load(
