@@ -27,6 +27,7 @@ LAYERS = [
     ["functions"],
     ["autograd"],
     ["backends"],
+    ["emulator"],
     ["files"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
