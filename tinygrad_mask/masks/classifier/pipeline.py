@@ -53,7 +53,8 @@ class RunConfig:
     """All settings of a run, as `config.json` keeps them.
 
     `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
-    `min_face` the smallest face cut out, in pixels; the rest is as in `CropSettings` and `Recipe`.
+    `min_face` the smallest face cut out, in pixels, `graph` whether a GPU is given each step as a
+    whole (see `Trainer`); the rest is as in `CropSettings` and `Recipe`.
     """
 
     data: tuple[str, ...]
@@ -64,6 +65,7 @@ class RunConfig:
     min_face: float = MIN_FACE
     seed: int = 0
     device: str = "auto"
+    graph: bool = False
     classes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     other_coverings: str | None = None
 
@@ -247,6 +249,7 @@ def _make_trainer(
         config.recipe,
         seed=config.seed,
         device=config.device,
+        graph=config.graph,
     )
 
 
