@@ -321,6 +321,7 @@ def test_a_missing_tool_is_one_line(monkeypatch, capsys, missing):
         raise EmulatorError(f"{missing} was not found")
 
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: {0})  # in this process
+    monkeypatch.setattr(sass, "disassembler", lambda: Path(__file__))
     module, name = (nvrtc, "identity") if missing == "nvrtc" else (sass, "disassembler")
     monkeypatch.setattr(module, name, none)
     arguments = ["--arch", "sm_90", "--kernel", "^scatter_add<float>"]
@@ -429,6 +430,19 @@ def test_the_gate_sees_what_is_wrong_with_traffic(gate):
     ]
 
 
+@needs_emulator
+@pytest.mark.parametrize("name", ["conv2 forward", "pool2 forward", "sgd update"])
+def test_what_the_gate_counts_is_the_same_for_all_its_architectures(gate, name):
+    found = set()
+    for arch in gate.ARCHITECTURES:
+        (instance,) = launched(OPERATIONS[name], arch)
+        ptx = RecordingLauncher(arch).function(instance.file, instance.kernel).program.ptx
+        code = ptx.partition("\t.section")[0]  # what follows is for debuggers
+        found.add((instance, re.sub(r"\.(target|loc|file)\b.*", "", code)))
+    assert len(found) == 1
+    assert gate.COUNTED_ARCHITECTURE in gate.ARCHITECTURES
+
+
 def test_the_gate_counts_what_it_finds(gate, monkeypatch, capsys):
     monkeypatch.setattr(gate, "misses", lambda: iter(["one", "two"]))
     assert gate.main() == 1
@@ -451,11 +465,14 @@ def test_the_gate_counts_what_it_finds(gate, monkeypatch, capsys):
 def test_the_gate_judges_kernels_and_operations(gate, monkeypatch):
     only = [i for i in survey("sm_90") if i.kernel.startswith("max_pool2d<float, unsigned")]
     monkeypatch.setattr(gate, "ARCHITECTURES", ("sm_90",))
-    monkeypatch.setattr(gate, "COUNTED_ARCHITECTURES", ("sm_90",))
     monkeypatch.setattr(gate, "survey", lambda arch, double: only)
     monkeypatch.setattr(gate, "reference_network", lambda: [OPERATIONS["pool3 forward"]])
     monkeypatch.setattr(gate, "other_primitives", list)
     assert list(gate.misses()) == []
-    monkeypatch.setattr(gate, "LEAST_BLOCKS", np.inf)
-    monkeypatch.setattr(gate, "MOST_BANK_CONFLICTS", -1)
-    assert all("sm_90 pool3 forward, max_pool2d<" in line for line in gate.misses())
+    monkeypatch.setattr(gate, "machine_misses", lambda compiled: ["bad code"])
+    monkeypatch.setattr(gate, "launch_misses", lambda launch: ["bad accesses"])
+    monkeypatch.setattr(gate, "traffic_misses", lambda counted: ["too much traffic"])
+    lines = list(gate.misses())
+    assert lines[: len(only)] == [f"sm_90 {i.kernel}: bad code" for i in only]
+    assert re.fullmatch(r"pool3 forward, max_pool2d<.*>: bad accesses", lines[len(only)])
+    assert lines[len(only) + 1 :] == ["pool3 forward: too much traffic"]

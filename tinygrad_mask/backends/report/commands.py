@@ -220,7 +220,7 @@ def roofline_table(counted: Sequence[CountedOperation]) -> list[str]:
     for c in counted:
         rows.append((c.operation.name, *_times([c], fewest=True)))
     step = [c for c in counted if c.operation.in_step]
-    rows.append(("sum over the step", *_times(step, fewest=True)))
+    rows.append(("sum of those in a step", *_times(step, fewest=True)))
     rows.append(("the same without caches", *_times(step, fewest=False)))
     title = "Microseconds at the least: fewest bytes at full bandwidth, or arithmetic at full rate"
     return [title, *aligned(rows, left=(0,))]
