@@ -30,8 +30,8 @@ conv2d(Conv2dShape s, const typename Tile::type* __restrict__ x,
         left = (pixel - line * s.q) * s.stride_w - s.left;
         return pixel < pixels;
     });
-    LinesLoader<Tile, Tile::columns, NW> b(weight + block.matrix * outputs + block.column, s.o, window.taps.depth(),
-                                           outputs - block.column);
+    LinesLoader<Tile, Tile::columns, NW> b(weight + block.matrix * outputs + block.column, s.o,
+                                           window.taps.depth(), outputs - block.column);
     Sums<Tile> sum;
     multiply<Tile>(a, b, ceil_div(window.taps.depth(), SLICE), memory, sum);
     const int first = block.matrix * outputs + block.column;  // of the tile's outputs

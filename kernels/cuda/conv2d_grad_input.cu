@@ -31,7 +31,7 @@ struct Phase {
         }
         tap_step = stride / gcd;
         step = dilation / gcd;
-        pixels = phase < size ? (size - phase - 1) / stride + 1 : 0;
+        pixels = (size - phase - 1) / stride + 1;
         int tap = 0;
         while (tap < min(tap_step, window) && (phase + padding - tap * dilation) % stride != 0) tap++;
         taps = tap < min(tap_step, window) ? (window - tap - 1) / tap_step + 1 : 0;

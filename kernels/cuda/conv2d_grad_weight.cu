@@ -48,7 +48,7 @@ class PixelsLoader {
     // in `x` on), its pixels with `pixel`; `pixels` are left.
     __device__ __forceinline__ PixelsLoader(const Conv2dShape& s, const T* x, int row, int pixel,
                                             int pixels)
-        : s(s), pixels(Part::takes_part() ? pixels - Part::line(0) : 0) {
+        : s(s), pixels(pixels - Part::line(0)) {
         pixel += Part::line(0);
         const int line = pixel / s.q, image = line / s.p;
         p = line - image * s.p;
@@ -71,26 +71,23 @@ class PixelsLoader {
     __device__ __forceinline__ void begin(T (*slice)[Width]) {
 #pragma unroll
         for (int i = 0; i < Part::line_copies; i++) {
-            if (Part::takes_part())
 #pragma unroll
-                for (int j = 0; j < Part::column_copies; j++)
-                    copies.begin(i * Part::column_copies + j, &slice[Part::line(i)][Part::column(j)],
-                                 from + offset[j],
-                                 pixels > 0 && unsigned(top + down[j]) < unsigned(s.h) &&
-                                     unsigned(left + across[j]) < unsigned(s.w));
+            for (int j = 0; j < Part::column_copies; j++)
+                copies.begin(i * Part::column_copies + j, &slice[Part::line(i)][Part::column(j)],
+                             from + offset[j],
+                             pixels > 0 && unsigned(top + down[j]) < unsigned(s.h) &&
+                                 unsigned(left + across[j]) < unsigned(s.w));
             move();
         }
     }
 
     template <int Width>
     __device__ __forceinline__ void finish(T (*slice)[Width]) {
-        if (Part::takes_part())
 #pragma unroll
-            for (int i = 0; i < Part::line_copies; i++)
+        for (int i = 0; i < Part::line_copies; i++)
 #pragma unroll
-                for (int j = 0; j < Part::column_copies; j++)
-                    copies.finish(i * Part::column_copies + j,
-                                  &slice[Part::line(i)][Part::column(j)]);
+            for (int j = 0; j < Part::column_copies; j++)
+                copies.finish(i * Part::column_copies + j, &slice[Part::line(i)][Part::column(j)]);
     }
 };
 

@@ -151,31 +151,28 @@ class LinesLoader {
     // are left in a line.
     __device__ __forceinline__ LinesLoader(const T* first, int pitch, int depth, int sides)
         : from(first + Index(Part::line(0)) * pitch + Part::column(0)), pitch(pitch),
-          left(Part::takes_part() ? depth - Part::line(0) : 0), sides(sides) {}
+          left(depth - Part::line(0)), sides(sides) {}
 
     template <int Width>
     __device__ __forceinline__ void begin(T (*slice)[Width]) {
-        if (Part::takes_part())
 #pragma unroll
-            for (int i = 0; i < Part::line_copies; i++)
+        for (int i = 0; i < Part::line_copies; i++)
 #pragma unroll
-                for (int j = 0; j < Part::column_copies; j++)
-                    copies.begin(i * Part::column_copies + j, &slice[Part::line(i)][Part::column(j)],
-                                 from + Index(i * Part::lines) * pitch + Part::column(j) - Part::column(0),
-                                 Part::column(j) < sides && i * Part::lines < left);
+            for (int j = 0; j < Part::column_copies; j++)
+                copies.begin(i * Part::column_copies + j, &slice[Part::line(i)][Part::column(j)],
+                             from + Index(i * Part::lines) * pitch + Part::column(j) - Part::column(0),
+                             Part::column(j) < sides && i * Part::lines < left);
         from += Index(SLICE) * pitch;
         left -= SLICE;
     }
 
     template <int Width>
     __device__ __forceinline__ void finish(T (*slice)[Width]) {
-        if (Part::takes_part())
 #pragma unroll
-            for (int i = 0; i < Part::line_copies; i++)
+        for (int i = 0; i < Part::line_copies; i++)
 #pragma unroll
-                for (int j = 0; j < Part::column_copies; j++)
-                    copies.finish(i * Part::column_copies + j,
-                                  &slice[Part::line(i)][Part::column(j)]);
+            for (int j = 0; j < Part::column_copies; j++)
+                copies.finish(i * Part::column_copies + j, &slice[Part::line(i)][Part::column(j)]);
     }
 };
 
@@ -197,7 +194,7 @@ class GradientLinesLoader {
     __device__ __forceinline__ GradientLinesLoader(const Source<T>& first, int pitch, int depth,
                                                    int sides)
         : from(first.values + Index(Part::line(0)) * pitch + Part::column(0)), pitch(pitch),
-          left(Part::takes_part() ? depth - Part::line(0) : 0), sides(sides), held(first), total{} {}
+          left(depth - Part::line(0)), sides(sides), held(first), total{} {}
 
     template <int Width>
     __device__ __forceinline__ void begin(T (*)[Width]) {
@@ -221,7 +218,7 @@ class GradientLinesLoader {
                 const Pack<T, N> pack = held.get(i * Part::column_copies + j);
 #pragma unroll
                 for (int e = 0; e < N; e++) total[j][e] += pack[e];
-                if (Part::takes_part()) store_pack(&slice[Part::line(i)][Part::column(j)], pack);
+                store_pack(&slice[Part::line(i)][Part::column(j)], pack);
             }
     }
 
@@ -229,10 +226,9 @@ class GradientLinesLoader {
     // that of a slice and free; `take(column, sum)` is called for each.
     template <int Width, class Take>
     __device__ __forceinline__ void sum_columns(T (*memory)[Width], Take take) {
-        if (Part::takes_part())
 #pragma unroll
-            for (int j = 0; j < Part::column_copies; j++)
-                store_pack(&memory[Part::line(0)][Part::column(j)], total[j]);
+        for (int j = 0; j < Part::column_copies; j++)
+            store_pack(&memory[Part::line(0)][Part::column(j)], total[j]);
         __syncthreads();
         for (int column = threadIdx.x; column < Side; column += Tile::threads) {
             T sum = 0;

@@ -172,21 +172,17 @@ struct Across {
         // Eight packs of 128 bits, or 32 single elements, keep all banks busy.
         least = Tile::threads / SLICE > 32 / N ? Tile::threads / SLICE : 32 / N,
         threads_across = Side / N < least ? Side / N : least,
-        lines = Tile::threads / threads_across < SLICE ? Tile::threads / threads_across : SLICE,
+        lines = Tile::threads / threads_across,  // that are copied at a time
         line_copies = SLICE / lines,
         column_copies = Side / N / threads_across,
     };
-    static_assert(Side % (N * threads_across) == 0 && Tile::threads % threads_across == 0, "");
+    static_assert(Side % (N * threads_across) == 0 && SLICE % lines == 0, "all threads take part");
 
     static __device__ __forceinline__ int line(int copy) {
         return threadIdx.x / threads_across + copy * lines;
     }
     static __device__ __forceinline__ int column(int copy) {
         return threadIdx.x % threads_across * N + copy * threads_across * N;
-    }
-    // Whether this thread has something to copy: there may be more threads than packs.
-    static __device__ __forceinline__ bool takes_part() {
-        return Tile::threads <= lines * threads_across || threadIdx.x < lines * threads_across;
     }
 };
 
