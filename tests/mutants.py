@@ -37,6 +37,11 @@ class Mutant:
         lines[self.line - 1] = self.after
         return "\n".join(lines)
 
+    @property
+    def key(self) -> str:
+        """What tells it from other mutants, wherever its line moves to."""
+        return f"{self.file}: {' '.join(self.after.split('//')[0].split())}"
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {' '.join(self.after.split())}"
 
