@@ -119,3 +119,8 @@ def test_what_the_readme_shows(capsys):
     code, shown = re.search(r"```python\n(.*?)```\n\n    (.*?)\n", text, re.S).groups()
     exec(code, {})
     assert capsys.readouterr().out == f"{shown}\n"
+
+
+def test_a_cuda_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(EmulatorError, match=r"nope\.cu is not there"):
+        list(check.check_file(tmp_path / "nope.cu"))

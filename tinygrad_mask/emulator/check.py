@@ -101,6 +101,8 @@ def check_file(
     emulator cannot do (a source that does not compile, an instruction that it does not know).
     """
     path = Path(path)
+    if not path.is_file():
+        raise CheckError(f"{path} is not there")
     script = Path(description) if description else path.with_suffix(".py")
     if not script.is_file():
         raise CheckError(f"{script} is not there: it says what to launch of {path.name}")
