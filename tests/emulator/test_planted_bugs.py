@@ -134,7 +134,9 @@ def launch(program: Any, name: str, mode: str, order: str, seed: int = 0) -> lis
     y = np.zeros(bug.y_size, np.float32)
     reachable = []
     if name in ("null_pointer", "unknown_array"):
-        known, unknown = np.zeros(64, np.float32), np.zeros(64, np.float32)
+        # Of one block, far apart: an address near an array is told as that array's.
+        apart = np.zeros((2, 1 << 18), np.float32)
+        known, unknown = apart[0, :64], apart[1, :64]
         reachable = [known]
         bug.keep["unknown"] = unknown
         x = np.array([known.ctypes.data, unknown.ctypes.data, 0], np.uint64)
