@@ -66,15 +66,20 @@ class Side:
         """Return the context in which the call is made."""
         return nullcontext()
 
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+
     def measure(self, repeats: int, blocks: int) -> list[float]:
         """Return the seconds of a call, the mean of each of `blocks` times `repeats` calls."""
         run, times = self.run, []
         with self.around():
             run()
             for _ in range(blocks):
+                self.synchronize()
                 start = time.perf_counter()
                 for _ in range(repeats):
                     run()
+                self.synchronize()
                 times.append((time.perf_counter() - start) / repeats)
         return times
 
@@ -191,7 +196,7 @@ class TrainingSide(Side):
 
     def scores(self) -> np.ndarray:
         """Return what `run` says of each image."""
-        return np.array(self.run())
+        raise NotImplementedError
 
 
 # --- in the parent --------------------------------------------------------------------------------

@@ -23,6 +23,11 @@ class Ours(Side):
         tinygrad_mask.set_num_threads(threads)
         self.backend: Any = get_backend("cpu")
 
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.backend.asynchronous:
+            self.backend.xp.cuda.get_current_stream().synchronize()
+
     def version(self) -> str:
         """Say what is measured."""
         kernels = getattr(self.backend, "instruction_set", "none compiled")
@@ -32,11 +37,13 @@ class Ours(Side):
 class Training(Ours, TrainingSide):
     """A network in training, and at inference."""
 
-    def load(self, network: Network) -> dict[str, np.ndarray]:
-        """Build a network with its data, and return its initial weights."""
+    def load(self, network: Network, device: str) -> dict[str, np.ndarray]:
+        """Build a network with its data on a device, and return its initial weights."""
         x, y = network.data()
-        self.x, self.y = Tensor(x), y
+        self.backend = get_backend(device)
+        self.x, self.y = Tensor(x, device=device), Tensor(y, device=device)
         self.model = build(network)
+        self.model.to(device)
         self.cross_entropy = network.kind == "cnn"
         self.optimizer = optim.SGD(
             self.model.parameters(),
@@ -63,13 +70,17 @@ class Training(Ours, TrainingSide):
         if what == "step":
             self.run = self.step
         else:
-            x = Tensor(self.x.numpy()[:batch])
+            x = Tensor(self.x.numpy()[:batch], device=self.backend)
             self.run = lambda: self.infer(x)
 
     def infer(self, x: Tensor) -> Tensor:
         """Return the scores of images."""
         with tinygrad_mask.no_grad():
             return self.model(x)
+
+    def scores(self) -> np.ndarray:
+        """Return what `run` says of each image."""
+        return self.run().numpy()
 
 
 def build(network: Network) -> nn.Sequential:

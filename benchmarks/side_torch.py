@@ -42,14 +42,20 @@ class Torch(Side):
 class Training(Torch, TrainingSide):
     """A network in training, and at inference."""
 
-    def load(self, network: Network, weights: dict[str, np.ndarray]) -> None:
-        """Build a network with its data and the initial weights of the other side."""
+    def load(self, network: Network, device: str, weights: dict[str, np.ndarray]) -> None:
+        """Build a network with its data on a device and the initial weights of the other side.
+
+        On a GPU cuDNN tries its algorithms out first, and all products are of float32.
+        """
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self.device = device
         x, y = network.data()
-        self.x = self.images(x) if x.ndim == 4 else torch.from_numpy(x)
-        self.y = torch.from_numpy(y)
+        self.x = (self.images(x) if x.ndim == 4 else torch.from_numpy(x)).to(device)
+        self.y = torch.from_numpy(y).to(device)
         self.model = build(network)
         self.model.load_state_dict(converted(network, weights))
-        self.model.to(memory_format=self.layout)
+        self.model.to(device, memory_format=self.layout)
         self.cross_entropy = network.kind == "cnn"
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -85,6 +91,15 @@ class Training(Torch, TrainingSide):
         """Return the scores of images."""
         with torch.inference_mode():
             return self.model(x)
+
+    def scores(self) -> np.ndarray:
+        """Return what `run` says of each image."""
+        return self.run().cpu().numpy()
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
 
 class TrainingChannelsLast(Training):

@@ -25,6 +25,11 @@ Of the convolutional network's own convolutions each kernel is timed alone, with
 the direct kernels do by themselves is read off the same shapes with dilation 2 (and padding 2): as
 many operations on as much memory, but out of Winograd's reach.
 
+With `--device cuda` both sides run on the GPU, PyTorch with cuDNN and without TF32, and the clock
+stops when the GPU has done its work. What is about the host (sgemm, memory, the kernels alone) is
+then left out. `--device emulator` runs this side's GPU kernels on the host, slowly, to see that
+they work; PyTorch runs on the CPU.
+
 Peak memory is the most that the process holds resident in the first 5 steps and in the 5 after them
 (the steady state), less what it held just before the first step, with model, weights and data made
 and freed memory given back. So gradients, momentum, activations and work space count, and what an
@@ -70,17 +75,17 @@ TARGETS = {
 sgemm rate, at least."""
 
 
-def start_workers(net: Network, threads: int, rival: bool) -> dict[str, Worker]:
+def start_workers(net: Network, device: str, threads: int, rival: bool) -> dict[str, Worker]:
     """Start the sides, with the same network, weights and data."""
     workers = {"ours": Worker("ours", "side_ours.Training", threads)}
-    weights = workers["ours"].call("load", net)
+    weights = workers["ours"].call("load", net, device)
     if rival:
         sides = {"contiguous": "Training", "channels_last": "TrainingChannelsLast"}
         if net.kind == "mlp":
             del sides["channels_last"]  # there are no images: it would be the same again
         for layout, side in sides.items():
             workers[layout] = Worker(layout, f"side_torch.{side}", threads)
-            workers[layout].call("load", net, weights)
+            workers[layout].call("load", net, "cuda" if device == "cuda" else "cpu", weights)
     return workers
 
 
@@ -114,21 +119,25 @@ def compare_scores(workers: dict[str, Worker], batch: int) -> None:
 
 
 def measure_step(
-    workers: dict[str, Worker], machine: Worker, net: Network, rounds: int
+    workers: dict[str, Worker], machine: Worker | None, net: Network, rounds: int
 ) -> dict[str, Any]:
     """Time the step of all sides, and the sgemm beside them; print and return the figures."""
     for worker in workers.values():
         worker.call("prepare", ("step", 0))
-    machine.call("prepare", ("sgemm", SGEMM_SIZE))
-    times = take_turns({**workers, "sgemm": machine}, rounds, blocks=STEPS_PER_TURN, least=0)
+    turns = dict(workers)
+    if machine:
+        machine.call("prepare", ("sgemm", SGEMM_SIZE))
+        turns["sgemm"] = machine
+    times = take_turns(turns, rounds, blocks=STEPS_PER_TURN, least=0)
     seconds = medians(times)
-    sgemm = 2 * SGEMM_SIZE**3 / seconds.pop("sgemm") / 1e9
+    sgemm = 2 * SGEMM_SIZE**3 / seconds.pop("sgemm") / 1e9 if machine else None
     flops = net.step_flops()
     print(
         f"Training step of the {net.kind}, {net.activation}, batch {net.batch}: "
         f"{flops / 1e9:.3f} GFLOP (2 for each product of convolutions and dense layers)"
     )
-    print(f"sgemm: {sgemm:.1f} GFLOP/s ({SGEMM_SIZE} x {SGEMM_SIZE})")
+    if sgemm:
+        print(f"sgemm: {sgemm:.1f} GFLOP/s ({SGEMM_SIZE} x {SGEMM_SIZE})")
     table = Table(14, "ms", "quartiles, ms", "GFLOP/s", "of sgemm")
     for name, value in seconds.items():
         rate = flops / value / 1e9
@@ -137,11 +146,11 @@ def measure_step(
             formatted(1e3 * value),
             spread(times[name]),
             formatted(rate),
-            percent(rate / sgemm),
+            percent(rate / sgemm if sgemm else None),
         )
     figures = compare(times)
     figures["gflops"] = flops / seconds["ours"] / 1e9
-    figures["sgemm_share"] = figures["gflops"] / sgemm
+    figures["sgemm_share"] = figures["gflops"] / sgemm if sgemm else None
     figures["sgemm_gflops"] = sgemm
     figures["gflop_per_step"] = flops / 1e9
     print_ratio(figures, f"step of {net.kind}")
@@ -275,24 +284,30 @@ def main(arguments: list[str]) -> None:
         choices=("relu", "sigmoid"),
         help="default: relu for the cnn, sigmoid for the mlp",
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "emulator"), default="cpu", help="default: cpu"
+    )
     options = parser.parse_args(arguments)
     activation = options.activation or {"cnn": "relu", "mlp": "sigmoid"}[options.model]
     net = network(options.model, activation)
     rival = has_rival(options.against)
 
-    workers = start_workers(net, options.threads, rival)
-    machine = Worker("sgemm", "side_by_side.Machine", options.threads)
-    run = describe_run([*workers.values(), machine], options.threads)
+    workers = start_workers(net, options.device, options.threads, rival)
+    on_host = options.device == "cpu"
+    machine = Worker("sgemm", "side_by_side.Machine", options.threads) if on_host else None
+    sides = [*workers.values(), *([machine] if machine else [])]
+    run = describe_run(sides, options.threads) | {"device": options.device}
     memory = first_steps(workers)
     batches = (net.batch, 1) if net.kind == "cnn" else ()
     for batch in batches:
         compare_scores(workers, batch)
     figures: dict[str, Any] = {"model": net.kind, "activation": activation, "batch": net.batch}
     figures |= measure_step(workers, machine, net, options.rounds)
-    figures |= memory_figures(memory)
+    if on_host:
+        figures |= memory_figures(memory)
     for batch in batches:
         figures[f"inference_{batch}"] = measure_inference(workers, net, batch, options.rounds)
-    if net.kind == "cnn":
+    if net.kind == "cnn" and machine:
         figures["convolutions"] = measure_convolutions(
             net, machine, options.threads, options.rounds
         )

@@ -1,8 +1,9 @@
 """Every primitive's gradient against finite differences, over inputs drawn for it."""
 
+import devices
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from devices import drawn
 from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
@@ -12,31 +13,37 @@ from tinygrad_mask.testing.strategies import STRATEGIES
 
 NAMES = sorted(F.PRIMITIVES)
 
+each_device = devices.each_backend(instruction_sets=False)
+
 
 def test_every_primitive_has_a_strategy():
     assert set(F.PRIMITIVES) == set(STRATEGIES)
 
 
+@each_device
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40)
-@given(data=st.data())
-def test_gradient_agrees_with_finite_differences(name, data):
-    case = data.draw(STRATEGIES[name])
-    check_gradients(case, *case.inputs, seed=data.draw(st.integers(0, 99)))
+@drawn(examples=40)
+def test_gradient_agrees_with_finite_differences(backend, name, data):
+    case = data.draw(STRATEGIES[name]).to(backend)
+    check_gradients(case, *case.inputs, seed=data.draw(st.integers(0, 99)), device=backend)
 
 
+@each_device
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=15)
-@given(data=st.data())
-def test_float32_stays_float32_and_agrees_with_float64(name, data):
-    case = data.draw(STRATEGIES[name])
+@drawn(examples=15)
+def test_float32_stays_float32_and_agrees_with_float64(backend, name, data):
+    case = data.draw(STRATEGIES[name]).to(backend)
     options = {
         key: value.astype(np.float32) if getattr(value, "dtype", None) == np.float64 else value
         for key, value in case.options.items()
     }
     narrow = type(case)(case.name, case.inputs, options)
-    wide = [Tensor(x, requires_grad=True) for x in case.inputs]
-    tensors = [Tensor(x.astype(np.float32), requires_grad=True) for x in case.inputs]
+
+    def leaves(dtype):
+        tensors = [Tensor(x.astype(dtype), device=backend) for x in case.inputs]
+        return [tensor.requires_grad_() for tensor in tensors]
+
+    wide, tensors = leaves(np.float64), leaves(np.float32)
     expected, result = case(*wide), narrow(*tensors)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result.numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)

@@ -28,6 +28,7 @@ LAYERS = [
     ["functions"],
     ["autograd"],
     ["backends"],
+    ["emulator"],
     ["files"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}

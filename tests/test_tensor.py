@@ -44,7 +44,11 @@ def test_numpy_is_a_read_only_view():
     [
         (lambda: Tensor("text"), TypeError, "expected a dtype"),
         (lambda: Tensor([1, 2], requires_grad=True), TypeError, "floating dtype, got int64"),
-        (lambda: Tensor(1.0, device="tpu"), ValueError, "expected 'auto', 'cpu' or 'cuda'"),
+        (
+            lambda: Tensor(1.0, device="tpu"),
+            ValueError,
+            "expected 'auto', 'cpu', 'cuda' or 'emulator'",
+        ),
         (lambda: Tensor(1.0, device="cuda"), ValueError, "not available"),
         (lambda: Tensor([1.0, 2.0]).item(), ValueError, r"got shape \(2,\)"),
         (lambda: len(Tensor(1.0)), TypeError, "no length"),

@@ -230,7 +230,7 @@ class Function:
         arrays = [_as_operand(cls, v, backend, dtype) for v in inputs]
         for key, value in options.items():
             if isinstance(value, Variable):
-                options[key] = value.data
+                options[key] = array_of(value, backend, cls.name)
                 variables.append(value)
 
         ctx = Node(cls, backend)
@@ -264,12 +264,7 @@ class Function:
 def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: Any) -> Any:
     """The array (or Python scalar) that forward gets for an input, checked."""
     if isinstance(value, Variable):
-        if value.backend is not backend:
-            raise ValueError(
-                f"{function.name}: expected all tensors on one device, "
-                f"got {backend.name!r} and {value.backend.name!r}"
-            )
-        array: Any = value.data
+        array: Any = array_of(value, backend, function.name)
     elif value is None:
         return None
     elif isinstance(value, (bool, int, float, np.generic)):
@@ -285,12 +280,28 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
     return array
 
 
-def array_of(value: Any, backend: Backend) -> Array:
+def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
     """The array of a variable, or a copy of anything else on the device.
 
-    A copy, because what the caller writes into an array of his own later would go unnoticed.
+    A copy, because what the caller writes into an array of his own later would go unnoticed. Raises
+    `ValueError`, in the name of a function, for a variable of another device.
     """
-    return value.data if isinstance(value, Variable) else backend.asarray(np.array(value))
+    if isinstance(value, Variable):
+        if value.backend is not backend:
+            raise ValueError(
+                f"{name}: expected all tensors on one device, "
+                f"got {backend.name!r} and {value.backend.name!r}"
+            )
+        return value.data
+    if isinstance(value, backend.xp.ndarray):
+        return value.copy()
+    return backend.asarray(np.array(value))
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a variable, an array of any device, a number or a nested sequence."""
+    array = value.data if isinstance(value, Variable) else value
+    return array.shape if hasattr(array, "shape") else np.shape(array)
 
 
 def mixed_dtypes(name: str, first: Any, second: Any) -> str:
@@ -324,7 +335,7 @@ def sum_to_shape(gradient: Array, shape: tuple[int, ...]) -> Array:
         for k in range(gradient.ndim)
         if k < added or (shape[k - added] == 1 and gradient.shape[k] != 1)
     )
-    return gradient.sum(axis=stretched).reshape(shape)
+    return (gradient.sum(axis=stretched) if stretched else gradient).reshape(shape)
 
 
 # --- the walk back ----------------------------------------------------------------------------

@@ -298,7 +298,8 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     not count.
     """
     gradients: list[Any] = [p.grad for p in parameters if p.grad is not None]
-    norm = math.sqrt(sum(float((g.data.astype(np.float64) ** 2).sum()) for g in gradients))
+    # Added up where they are: one number is waited for, not one a gradient.
+    norm = math.sqrt(float(sum((g.data.astype(np.float64) ** 2).sum() for g in gradients)))
     if norm > max_norm:
         for gradient in gradients:
             gradient.data *= max_norm / norm

@@ -10,6 +10,7 @@ from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
 from tinygrad_mask.functions.reduction import Axis
+from tinygrad_mask.functions.shape import index_arrays
 
 if TYPE_CHECKING:
     Operand: TypeAlias = "Tensor | Array | float"
@@ -22,8 +23,8 @@ class Tensor(Variable):
 
     `data` is a NumPy array, a nested sequence or a number, and is copied; arrays keep their dtype,
     Python floats become float32, Python integers int64, unless `dtype` says otherwise. `device` is
-    'cpu', 'cuda' or 'auto'. Only floating tensors can require gradients; after `backward()` the
-    gradient is in `grad`, a tensor of the same shape.
+    'cpu', 'cuda', 'emulator' or 'auto' (see `get_backend`). Only floating tensors can require
+    gradients; after `backward()` the gradient is in `grad`, a tensor of the same shape.
 
     Arithmetic broadcasts as in NumPy and never converts: tensors of two dtypes, or on two devices,
     do not mix; Python numbers adopt the tensor's dtype.
@@ -47,9 +48,7 @@ class Tensor(Variable):
             host = host.astype(dtype)
         elif host.dtype == np.float64 and not hasattr(data, "dtype"):
             host = host.astype(np.float32)
-        if host.dtype not in _DTYPES:
-            names = ", ".join(sorted(str(d) for d in _DTYPES))
-            raise TypeError(f"Tensor: expected a dtype of {names}, got {host.dtype}")
+        _check_dtype(host.dtype)
         self._set(backend, backend.asarray(host))
         if requires_grad:
             self.requires_grad_()
@@ -67,7 +66,7 @@ class Tensor(Variable):
         """Return a tensor that shares the memory of an array of that device, without a copy."""
         backend = get_backend(device)
         tensor = cls.__new__(cls)
-        tensor._set(backend, backend.xp.asarray(array))
+        tensor._set(backend, _on_device(array, backend))
         return tensor
 
     def wrap(self, array: Array) -> "Tensor":
@@ -162,7 +161,8 @@ class Tensor(Variable):
 
     def astype(self, dtype: Any) -> "Tensor":
         """Return a copy in another dtype, as a leaf: no gradient flows through a conversion."""
-        return Tensor(self.numpy(), dtype=dtype, device=self.backend)
+        _check_dtype(np.dtype(dtype))
+        return self.wrap(self.data.astype(dtype))
 
     def to(self, device: str | Backend) -> "Tensor":
         """Return the tensor on another device, as a leaf; itself if it is there already."""
@@ -206,7 +206,7 @@ class Tensor(Variable):
             array = self.backend.xp.ones(self.shape, dtype=self.dtype)
         else:
             array = gradient.data if isinstance(gradient, Variable) else gradient
-            array = self.backend.xp.asarray(array)
+            array = _on_device(array, self.backend)
             if array.shape != self.shape or array.dtype != self.dtype:
                 raise ValueError(
                     f"backward: expected a gradient of shape {self.shape} and dtype {self.dtype}, "
@@ -235,9 +235,9 @@ class Tensor(Variable):
         self._check_writable()
         if isinstance(value, Variable) and value.requires_grad and is_grad_enabled():
             raise RuntimeError("cannot record a write in place; see where() and concatenate()")
-        parts = index if isinstance(index, tuple) else (index,)
-        plain = tuple(p.data if isinstance(p, Variable) else p for p in parts)
-        self.data[plain] = value.data if isinstance(value, Variable) else value
+        if not isinstance(value, bool | int | float | np.generic):
+            value = autograd.array_of(value, self.backend)
+        self.data[index_arrays(self, index)] = value
         self.version.count += 1
 
     def copy_(self, value: "Tensor | Array") -> "Tensor":
@@ -305,8 +305,9 @@ class Tensor(Variable):
         return F.getitem(self, index)
 
     def _compare(self, other: Any, compare: str) -> "Tensor":
-        array = other.data if isinstance(other, Variable) else other
-        return self.wrap(getattr(self.data, compare)(array))
+        if isinstance(other, Variable | np.ndarray):
+            other = autograd.array_of(other, self.backend)
+        return self.wrap(getattr(self.data, compare)(other))
 
     def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
         return self._compare(other, "__eq__")
@@ -400,6 +401,17 @@ class Tensor(Variable):
     def softmax(self, axis: int = -1) -> "Tensor":
         """See `functions.softmax`."""
         return F.softmax(self, axis)
+
+
+def _check_dtype(dtype: np.dtype[Any]) -> None:
+    if dtype not in _DTYPES:
+        names = ", ".join(sorted(str(d) for d in _DTYPES))
+        raise TypeError(f"Tensor: expected a dtype of {names}, got {dtype}")
+
+
+def _on_device(array: Any, backend: Backend) -> Array:
+    """The array itself if it is one of this device, else what it holds."""
+    return array if isinstance(array, backend.xp.ndarray) else backend.asarray(np.asarray(array))
 
 
 def _one_sequence(given: tuple[Any, ...]) -> Sequence[int]:

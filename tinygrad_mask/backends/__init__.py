@@ -1,6 +1,8 @@
 """The devices: `get_backend("cpu")` and what it offers."""
 
 from tinygrad_mask.backends.cpu import cpu_backend, get_num_threads, set_num_threads
+from tinygrad_mask.backends.cuda import cuda_backend, cuda_is_available
+from tinygrad_mask.backends.emulator import emulator_backend
 from tinygrad_mask.backends.interface import Array, Backend, DeviceError, FusedActivation, Window
 
 __all__ = [
@@ -9,6 +11,7 @@ __all__ = [
     "DeviceError",
     "FusedActivation",
     "Window",
+    "emulator_backend",
     "get_backend",
     "get_num_threads",
     "set_num_threads",
@@ -16,14 +19,19 @@ __all__ = [
 
 
 def get_backend(device: "str | Backend") -> Backend:
-    """Return the backend of a device: `cpu`, or `auto` for the fastest device that is there.
+    """Return the backend of a device: `cpu`, `cuda`, `emulator` (which executes the kernels of
+    `cuda` on the host, slowly), or `auto` for the fastest that is there.
 
     Raises `DeviceError` where the device is unknown or is not available here.
     """
     if isinstance(device, Backend):
         return device
-    if device in ("cpu", "auto"):
+    if device == "cpu":
         return cpu_backend()
+    if device == "auto":
+        return cuda_backend() if cuda_is_available() else cpu_backend()
     if device == "cuda":
-        raise DeviceError("device 'cuda' is not available: this version has no CUDA backend yet")
-    raise DeviceError(f"device: expected 'auto', 'cpu' or 'cuda', got {device!r}")
+        return cuda_backend()
+    if device == "emulator":
+        return emulator_backend()
+    raise DeviceError(f"device: expected 'auto', 'cpu', 'cuda' or 'emulator', got {device!r}")

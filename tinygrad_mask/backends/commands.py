@@ -1,8 +1,12 @@
-"""The command `kernels`: which kernels are in use here, and why."""
+"""The command `kernels`: which kernels are in use here, and why; what a GPU would make of the CUDA
+kernels (`report`); a check of any CUDA file (`check`).
+"""
 
 import argparse
 import json
 import os
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,12 +19,40 @@ from tinygrad_mask.backends.cpu import (
     available_instruction_sets,
     get_num_threads,
 )
+from tinygrad_mask.backends.interface import DeviceError
+from tinygrad_mask.backends.report.commands import add_report_arguments
+from tinygrad_mask.emulator import CompileError, EmulatorError, check
 
 
 def add_kernels_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command can be told."""
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=kernels_command)
+    subcommands = parser.add_subparsers(metavar="[COMMAND]")
+    report = subcommands.add_parser("report", help="say what a GPU would make of the CUDA kernels")
+    add_report_arguments(report)
+    _refuse_in_one_line(report)
+    checker = subcommands.add_parser(
+        "check", help="run a CUDA file's kernels, checked, on the host"
+    )
+    check.add_arguments(checker)
+    _refuse_in_one_line(checker)
+
+
+def _refuse_in_one_line(parser: argparse.ArgumentParser) -> None:
+    """Have what the emulator cannot do said as other errors of the command line are."""
+    command: Callable[[argparse.Namespace], None] = parser.get_default("run")
+
+    def run(arguments: argparse.Namespace) -> None:
+        try:
+            command(arguments)
+        except CompileError as error:  # many lines, of which none should be lost
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except EmulatorError as error:
+            raise DeviceError(str(error)) from error
+
+    parser.set_defaults(run=run)
 
 
 def kernels_command(arguments: argparse.Namespace) -> None:

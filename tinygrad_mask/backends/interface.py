@@ -7,7 +7,7 @@ width, C channels of the input, O of the output, P and Q height and width of the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -55,6 +55,9 @@ class Backend(ABC):
     xp: Any
     """The array module: `numpy` or one with its interface."""
 
+    asynchronous: bool = False
+    """Whether a kernel's results may still be on their way when it returns; reading them waits."""
+
     # --- computing --------------------------------------------------------------------------
 
     @abstractmethod
@@ -76,6 +79,16 @@ class Backend(ABC):
         self, rng: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
     ) -> Array:
         """Draw an array of zeros and ones that is 1 with probability `p`, on this device."""
+
+    def capture(self, step: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+        """Return a function that does what `step` does, which a device may record and replay.
+
+        `step` takes arrays of this device and returns arrays; it must do the same each time for
+        arrays of the same shapes and dtypes, and neither copy from the host nor look at a value.
+        It may draw with `bernoulli` and write into arrays that are there already. Python in it
+        runs only while it is recorded. What the function returns holds until it is called again.
+        """
+        return step
 
     # --- matrix products --------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, get_args
 
-import numpy as np
-
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array, FusedActivation
 from tinygrad_mask.functions.reduction import single_axis
@@ -97,6 +95,11 @@ class SiLU(Function):
         return ctx.backend.silu_grad(grad_output, x)
 
 
+def _below_maximum(x: Array, axis: int) -> Array:
+    """x less its maximum along an axis, of which the exponential cannot overflow."""
+    return x - x.max(axis=axis, keepdims=True) if x.size else x.copy()
+
+
 class Softmax(Function):
     """exp(x) over its sum along an axis."""
 
@@ -104,7 +107,7 @@ class Softmax(Function):
 
     @staticmethod
     def forward(ctx: Node, x: Array, axis: int) -> Array:
-        y = ctx.xp.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+        y = ctx.xp.exp(_below_maximum(x, axis))
         y /= y.sum(axis=axis, keepdims=True)
         ctx.axis = axis
         ctx.save_for_backward(y)
@@ -125,7 +128,7 @@ class LogSoftmax(Function):
     @staticmethod
     def forward(ctx: Node, x: Array, axis: int) -> Array:
         xp = ctx.xp
-        shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+        shifted = _below_maximum(x, axis)
         y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
         ctx.axis = axis
         ctx.save_for_backward(y)

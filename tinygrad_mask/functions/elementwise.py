@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable
+from tinygrad_mask.autograd import Function, Node, Variable, array_of, shape_of
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Elementwise(Function):
 
 def check_broadcast(name: str, *operands: Any) -> None:
     """Raise a `ValueError` that names the shapes of tensors, arrays or numbers that do not fit."""
-    shapes = [np.shape(v.data if isinstance(v, Variable) else v) for v in operands]
+    shapes = [shape_of(v) for v in operands]
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:
@@ -381,10 +381,10 @@ def minimum(x: "Operand", y: "Operand") -> "Tensor":
 
 def where(condition: "Tensor | Array", x: "Operand", y: "Operand") -> "Tensor":
     """Return x where the boolean `condition` holds and y elsewhere, all three broadcast."""
-    array = condition.data if isinstance(condition, Variable) else np.array(condition)
+    backends = [v.backend for v in (condition, x, y) if isinstance(v, Variable)]
+    array = array_of(condition, backends[0]) if backends else np.array(condition)
     if array.dtype != bool:
         raise TypeError(f"where: expected a boolean condition, got dtype {array.dtype}")
-    backends = [v.backend for v in (x, y) if isinstance(v, Variable)]
-    if backends and not isinstance(condition, Variable):
-        condition = backends[0].asarray(array)
+    if not isinstance(condition, Variable):
+        condition = array
     return Where.apply(x, y, condition=condition)

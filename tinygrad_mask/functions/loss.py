@@ -1,10 +1,10 @@
 """Losses: each a mean over the batch, of shape ()."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable, array_of
+from tinygrad_mask.autograd import Function, Node, Variable, array_of, shape_of
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def squared_error(prediction: "Tensor", target: "Tensor | Array") -> "Tensor":
 
     Raises `ValueError` where the shapes differ or N is 0.
     """
-    if prediction.shape != np.shape(target.data if isinstance(target, Variable) else target):
+    if prediction.shape != shape_of(target):
         raise ValueError(
             f"squared_error: expected prediction and target of one shape, "
-            f"got {prediction.shape} and {target.shape}"
+            f"got {prediction.shape} and {shape_of(target)}"
         )
     if prediction.ndim == 0 or prediction.shape[0] == 0:
         raise ValueError(f"squared_error: expected a batch of at least one, got {prediction.shape}")
@@ -94,9 +94,17 @@ def cross_entropy(
     `logits` is (N, K), `target` (N,) integers in [0, K). With class weights (K,) the mean is
     weighted by that of each row's class. With label smoothing s the wanted distribution is
     1 - s on the target plus s / K everywhere (Szegedy et al. 2016, section 7), each class times its
-    weight, as in PyTorch. Raises `ValueError` or `TypeError` where something does not fit.
+    weight, as in PyTorch.
+
+    Raises `ValueError` or `TypeError` where something does not fit. Only of a target in the memory
+    of a GPU it is not known without waiting for it whether all are in [0, K): one that is not makes
+    the loss NaN.
     """
-    labels = array_of(target, logits.backend)
+    labels: Any = target
+    if isinstance(target, Variable):
+        labels = array_of(target, logits.backend, "cross_entropy")
+    elif not isinstance(target, logits.backend.xp.ndarray):
+        labels = np.asarray(target)
     if logits.ndim != 2 or 0 in logits.shape or labels.shape != logits.shape[:1]:
         raise ValueError(
             "cross_entropy: expected logits (N, K), none of them 0, and a target (N,), "
@@ -105,7 +113,8 @@ def cross_entropy(
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: expected an integer target, got dtype {labels.dtype}")
     classes = logits.shape[1]
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+    on_host = isinstance(labels, np.ndarray)
+    if on_host and (int(labels.min()) < 0 or int(labels.max()) >= classes):
         raise ValueError(
             f"cross_entropy: expected targets in 0..{classes - 1}, "
             f"got {int(labels.min())}..{int(labels.max())}"
@@ -121,6 +130,8 @@ def cross_entropy(
                 f"cross_entropy: expected weights ({classes},) of dtype {logits.dtype}, "
                 f"got {weight.shape} of {weight.dtype}"
             )
+    if not isinstance(target, Variable):
+        labels = array_of(labels, logits.backend)
     return CrossEntropy.apply(logits, target=labels, weight=weight, label_smoothing=label_smoothing)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable
+from tinygrad_mask.autograd import Function, Node, Variable, array_of
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.shape import broadcast_to, reshape
 
@@ -43,7 +43,10 @@ def matmul(x: "Tensor | Array", y: "Tensor | Array") -> "Tensor":
     if not tensors:
         raise TypeError("matmul: expected at least one Tensor among its inputs")
     return _matmul(
-        *(v if isinstance(v, Variable) else tensors[0].wrap(np.array(v)) for v in (x, y))
+        *(
+            v if isinstance(v, Variable) else tensors[0].wrap(array_of(v, tensors[0].backend))
+            for v in (x, y)
+        )
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable, sum_to_shape
+from tinygrad_mask.autograd import Function, Node, Variable, array_of, sum_to_shape
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -228,19 +228,48 @@ def getitem(x: "Tensor", index: Any) -> "Tensor":
 
     Integers and slices give a view, integer and boolean arrays (or tensors) a copy.
     """
-    parts = index if isinstance(index, tuple) else (index,)
-    plain = tuple(_plain_index(x, part) for part in parts)
-    return GetItem.apply(x, index=plain)
+    return GetItem.apply(x, index=index_arrays(x, index))
 
 
-def _plain_index(x: "Tensor", part: Any) -> Any:
-    # The backward pass needs the index as it is now, so arrays are copied.
+def index_arrays(x: "Tensor", index: Any) -> tuple[Any, ...]:
+    """Return an index as a tuple, what it has of lists, arrays and tensors as arrays of x's device.
+
+    They are copies: a backward pass needs the index as it is now. Raises `TypeError` for one of
+    another kind than integers and booleans, `IndexError` where one lies outside.
+    """
+    parts = tuple(_index_part(x, p) for p in (index if isinstance(index, tuple) else (index,)))
+    if x.backend.xp is not np:  # which looks for itself; others wrap what lies outside
+        _check_bounds(parts, x.shape)
+    return parts
+
+
+def _index_part(x: "Tensor", part: Any) -> Any:
     if isinstance(part, Variable):
         part = part.data.copy()
-    elif isinstance(part, list):
-        part = x.backend.asarray(np.asarray(part, dtype=None if part else np.int64))
-    elif _is_array(part):
-        part = part.copy()
+    elif isinstance(part, list) or _is_array(part):
+        empty = isinstance(part, list) and not part  # of integers, where NumPy would have floats
+        part = array_of(np.zeros(0, np.int64) if empty else part, x.backend)
     if hasattr(part, "dtype") and part.dtype.kind not in "iub":
         raise TypeError(f"getitem: expected an integer or boolean index, got dtype {part.dtype}")
     return part
+
+
+def _check_bounds(parts: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    """Raise `IndexError` where an array of integers has one that lies outside its axis."""
+    # How many axes each part stands for; an ellipsis for what is left.
+    taken = [
+        0 if part is None else part.ndim if _is_array(part) and part.dtype == bool else 1
+        for part in parts
+    ]
+    axis = 0
+    for part, count in zip(parts, taken, strict=True):
+        if part is Ellipsis:
+            count = len(shape) - (sum(taken) - 1)
+        elif _is_array(part) and part.dtype != bool and part.size:
+            low, high, length = int(part.min()), int(part.max()), shape[axis]
+            if low < -length or high >= length:
+                raise IndexError(
+                    f"getitem: index {low if low < -length else high} is out of bounds for axis "
+                    f"{axis} of length {length}"
+                )
+        axis += count

@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
-from tinygrad_mask.backends import Array, FusedActivation
+from tinygrad_mask.backends import Array, Backend, FusedActivation
 from tinygrad_mask.tensor import Tensor
 
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
@@ -40,6 +40,14 @@ class Case:
             generator = np.random.default_rng(self.options["seed"])
             return function(*tensors, self.options["p"], generator)
         return function(*tensors, **self.options)
+
+    def to(self, device: str | Backend) -> "Case":
+        """Return the same call with the tensors among its options on a device."""
+        options = {
+            key: value.to(device) if isinstance(value, Tensor) else value
+            for key, value in self.options.items()
+        }
+        return Case(self.name, self.inputs, options)
 
     @property
     def __name__(self) -> str:

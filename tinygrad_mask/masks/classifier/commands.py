@@ -70,6 +70,12 @@ def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> 
     )
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     _add_shared_arguments(parser)
+    parser.add_argument(
+        "--graph",
+        action="store_const",
+        const=True,
+        help="give a GPU each step as a whole (a CUDA graph): faster for small networks",
+    )
     parser.add_argument("--out", type=Path, help="the run folder (default: runs/MODEL-TIME)")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the run in this folder; alone"
@@ -100,7 +106,11 @@ def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL",
         help="the label of faces covered by something else than a mask (default: left out)",
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], help="(default: auto)")
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda", "emulator"],
+        help="where to compute; the emulator executes the kernels of cuda, slowly (default: auto)",
+    )
 
 
 def train_command(arguments: argparse.Namespace) -> None:
@@ -144,6 +154,7 @@ def train_command(arguments: argparse.Namespace) -> None:
                 "validation",
                 "seed",
                 "device",
+                "graph",
                 "other_coverings",
                 "cross_validate",
                 "initial",

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_mask.backends import get_backend
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.classifier.models import architecture_of, build_model
@@ -24,10 +23,11 @@ class RunConfig:
     """All settings of a run, as `config.json` keeps them.
 
     `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
-    `min_face` the smallest face trained on, in pixels. `cross_validate` is the number of folds,
-    None for a single run; `extra` are data sets that are trained on in each fold and never judged;
-    `initial` is a model, a file or run folder, whose weights training begins with in place of
-    random ones. The rest is as in `CropSettings` and `Recipe`.
+    `min_face` the smallest face trained on, in pixels, `graph` whether a GPU is given each step as
+    a whole (see `Trainer`). `cross_validate` is the number of folds, None for a single run; `extra`
+    are data sets that are trained on in each fold and never judged; `initial` is a model, a file or
+    run folder, whose weights training begins with in place of random ones. The rest is as in
+    `CropSettings` and `Recipe`.
     """
 
     data: tuple[str, ...]
@@ -38,6 +38,7 @@ class RunConfig:
     min_face: float = MIN_FACE
     seed: int = 0
     device: str = "auto"
+    graph: bool = False
     classes: Mapping[str, str] = field(default_factory=dict)
     other_coverings: str | None = None
     cross_validate: int | None = None
@@ -96,12 +97,5 @@ def make_trainer(
         config.recipe,
         seed=config.seed,
         device=config.device,
+        graph=config.graph,
     )
-
-
-def check_device(device: str) -> None:
-    """Raise `UsageError` unless there is such a device here."""
-    try:
-        get_backend(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error

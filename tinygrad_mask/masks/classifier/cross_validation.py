@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask import serialization
-from tinygrad_mask.backends import Array
+from tinygrad_mask.backends import Array, get_backend
 from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
-from tinygrad_mask.masks.classifier.config import RunConfig, check_device, make_trainer
+from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.metrics import format_metrics, recall_of_improper
@@ -60,7 +60,7 @@ def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
     Raises `UsageError` for data or settings that cannot be used, `TrainingDivergedError`, or
     `InterruptedRunError` after Ctrl-C; the folds that are done are kept, and `resume` goes on.
     """
-    check_device(config.device)
+    get_backend(config.device)
     RunFolder.check_free(out)
     data = load_for(config)
     folds = assign_folds(data, _number_of(config), config.seed)
@@ -76,7 +76,7 @@ def resume(out: Path) -> CrossValidation:
     config = RunConfig.from_json(folder.config, folder.read_config())
     if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    check_device(config.device)
+    get_backend(config.device)
     data = load_for(config)
     folds = assign_folds(data, _number_of(config), config.seed)
     path = out / "folds.json"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_mask.backends import get_backend
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.classifier import PRETRAINED, Classifier
-from tinygrad_mask.masks.classifier.config import check_device
 from tinygrad_mask.masks.classifier.onnx_export import to_onnx
 from tinygrad_mask.masks.classifier.plots import plot_saliency
 from tinygrad_mask.masks.classifier.prediction import BATCH, Prediction, Speed, predict
@@ -65,7 +65,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Print what the model says of every face, and draw why, as the arguments say."""
-    check_device(arguments.device)
+    get_backend(arguments.device)
     classifier = Classifier.load(arguments.model)
     classifier.model.to(arguments.device)
     problems, speed = Problems(), Speed()

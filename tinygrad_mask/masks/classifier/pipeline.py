@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_mask.backends import get_backend
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.calibration import halves
 from tinygrad_mask.masks.classifier.classifier import Classifier
-from tinygrad_mask.masks.classifier.config import RunConfig, check_device, make_trainer
+from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.judging import judge
 from tinygrad_mask.masks.classifier.loading import LoadedData, load, load_for
 from tinygrad_mask.masks.classifier.metrics import (
@@ -39,12 +40,13 @@ from tinygrad_mask.masks.splits import (
 def train(config: RunConfig, out: Path) -> RunFolder:
     """Train on the data sets of `config` and leave everything in the new folder `out`.
 
-    Raises `UsageError` for data or settings that cannot be used, `TrainingDivergedError`, or
-    `InterruptedRunError` after Ctrl-C, when all has been saved.
+    Raises `UsageError` for data or settings that cannot be used, `DeviceError` for a device that is
+    not there, `TrainingDivergedError`, or `InterruptedRunError` after Ctrl-C, when all has been
+    saved.
     """
-    check_device(config.device)
+    get_backend(config.device)  # before the work, not after it
     check_share(config.validation)
-    RunFolder.check_free(out)  # before the work, not after it
+    RunFolder.check_free(out)
     data = load_for(config)
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
@@ -60,7 +62,7 @@ def resume(out: Path) -> RunFolder:
     config = RunConfig.from_json(folder.config, folder.read_config())
     if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    check_device(config.device)
+    get_backend(config.device)
     data = load_for(config)
     split = load_split(folder.split, data.faces.photographs)
     return _train(config, data, split, folder, resumed=True)
@@ -148,7 +150,7 @@ def evaluate(
     training draws from; the rest is as in `RunConfig`. Raises `UsageError` where
     one cannot be used.
     """
-    check_device(device)
+    get_backend(device)
     classifier = Classifier.load(model)
     classifier.model.to(device)
     loaded = load(

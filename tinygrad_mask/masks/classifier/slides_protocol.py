@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from tinygrad_mask.backends import get_backend
 from tinygrad_mask.files import write_file
-from tinygrad_mask.masks.classifier.config import RunConfig, check_device, make_trainer
+from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.plots.style import BLUE, FAINT, ORANGE, bare, save_figure
@@ -58,7 +59,7 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
     The folder `out` gets `curves.png`, `metrics.json` and `report.md`. Raises `UsageError` for data
     or settings that cannot be used, `TrainingDivergedError` and `InterruptedRunError`.
     """
-    check_device(config.device)
+    get_backend(config.device)
     RunFolder.check_free(out)
     config = dataclasses.replace(config, min_face=0)
     data = load_for(config)

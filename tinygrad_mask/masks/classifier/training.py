@@ -5,10 +5,11 @@ import math
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from tinygrad_mask import Tensor
 from tinygrad_mask import functions as F
-from tinygrad_mask.backends import Array
+from tinygrad_mask.backends import Array, get_backend
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.averaging import WeightAverage
 from tinygrad_mask.masks.classifier.batches import TrainingBatches
@@ -27,6 +28,8 @@ from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.nn import Dropout
 from tinygrad_mask.optim import OneCycleLR
+
+T = TypeVar("T")
 
 
 class TrainingDivergedError(Exception):
@@ -59,6 +62,8 @@ class Trainer:
 
     `train` and `validation` are positions of faces, int64. Everything random comes from `seed`, the
     epoch and the step, so that a run that was taken up again gives the same bits as one unbroken.
+    With `graph` a device that can records how the gradients of a batch are computed, and replays
+    it: on a GPU the launches of a small network take longer than its work.
     """
 
     def __init__(
@@ -71,18 +76,21 @@ class Trainer:
         *,
         seed: int,
         device: str = "cpu",
+        graph: bool = False,
     ) -> None:
         self.classifier = classifier
         self.recipe = recipe
         self.seed = seed
         self.device = device
+        self.backend = get_backend(device)
         self.progress = Progress()
         self.validation_crops = Rows(faces.crops, validation)
         self.validation_labels = faces.labels[validation]
         self.batches = TrainingBatches(
             faces, train, recipe.batch_size, recipe.augmentation, seed=seed
         )
-        self.class_weights = class_weights(faces.labels[train], recipe.class_balance)
+        weights = class_weights(faces.labels[train], recipe.class_balance)
+        self.class_weights = None if weights is None else Tensor(weights, device=device)
         classifier.model.to(device)
         self.optimizer = make_optimizer(recipe, classifier.model)
         self.schedule = (
@@ -95,6 +103,13 @@ class Trainer:
             if recipe.weight_average
             else None
         )
+        self._gradients = self._compute_gradients
+        if graph:
+            self._gradients = self.backend.capture(self._compute_gradients)
+        # Outcomes that have not been looked at, and how many of them are let wait: the host must
+        # not wait for a GPU with nothing left to do for it.
+        self._outcomes: deque[tuple[Array, int]] = deque()
+        self._most_outcomes = 1 if self.backend.asynchronous else 0
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -108,8 +123,8 @@ class Trainer:
         """Train the epochs that are left, calling `after_epoch` after each.
 
         Between two steps `stop` is asked; where it answers True, `InterruptedRunError` is raised.
-        Raises `TrainingDivergedError` where the loss is not finite, before the step that would
-        spoil the weights.
+        Raises `TrainingDivergedError` where the loss is not finite: before the step that would
+        spoil the weights, or on a GPU, which nobody waits for, right after it.
         """
         while self.progress.epoch < self.recipe.epochs:
             self._train_epoch(stop, show_progress)
@@ -118,7 +133,6 @@ class Trainer:
 
     def _train_epoch(self, stop: Callable[[], bool], show_progress: bool) -> None:
         progress = self.progress
-        batches = self.batches.epoch(progress.epoch, progress.step)
         self.classifier.model.train()
         with tqdm(
             total=len(self.batches),
@@ -128,40 +142,78 @@ class Trainer:
             leave=False,
             disable=not show_progress,
         ) as bar:
-            while progress.step < len(self.batches):
+            start = time.perf_counter()
+            for inputs, labels in _one_ahead(self._batches()):
                 if stop():
+                    self._look_at_outcomes(0)
                     raise InterruptedRunError
-                start = time.perf_counter()
-                crops, labels = next(batches)
-                progress.waited += time.perf_counter() - start
-                loss, correct = self._step(crops, labels)
-                progress.step += 1
-                progress.loss_sum += loss * len(labels)
-                progress.correct += correct
-                progress.seen += len(labels)
-                progress.seconds += time.perf_counter() - start
+                self._step(inputs, labels)
+                now = time.perf_counter()
+                progress.seconds += now - start
+                start = now
                 bar.update()
-                bar.set_postfix(
-                    loss=f"{progress.loss_sum / progress.seen:.4f}",
-                    accuracy=f"{progress.correct / progress.seen:.4f}",
-                    refresh=False,
-                )
+                if progress.seen:
+                    bar.set_postfix(
+                        loss=f"{progress.loss_sum / progress.seen:.4f}",
+                        accuracy=f"{progress.correct / progress.seen:.4f}",
+                        refresh=False,
+                    )
+            self._look_at_outcomes(0)
 
-    def _step(self, crops: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[float, int]:
-        """Take one step on a batch and return its loss and how many it had right."""
-        scores = self.classifier.model(self.classifier.inputs(crops, self.device))
-        objective = self._objective(scores, labels)
-        loss = float(objective.item())
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss is {loss}")
-        self.optimizer.zero_grad()
-        objective.backward()
+    def _batches(self) -> Iterator[tuple[Array, Array]]:
+        """Yield the batches left of the epoch: inputs and labels, on the device."""
+        progress = self.progress
+        batches = self.batches.epoch(progress.epoch, progress.step)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            progress.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            crops, labels = batch
+            inputs = self.classifier.inputs(crops, self.device)
+            yield inputs.data, self.backend.asarray(labels)
+
+    def _step(self, inputs: Array, labels: Array) -> None:
+        """Take one step on a batch."""
+        outcome, *gradients = self._gradients(inputs, labels)
+        # A copy, for the next step may compute its own in the same place.
+        self._outcomes.append((outcome.copy(), len(labels)))
+        self._look_at_outcomes(self._most_outcomes)
+        for parameter, gradient in zip(self.optimizer.parameters, gradients, strict=True):
+            parameter.grad = parameter.wrap(gradient)
         self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
         if self.average is not None:
             self.average.update()
-        return loss, int((scores.numpy().argmax(axis=1) == labels).sum())
+
+    def _compute_gradients(self, inputs: Array, labels: Array) -> tuple[Array, ...]:
+        """Return the outcome of a batch, (2,) in float64, and the gradient of each parameter.
+
+        The outcome is the objective and how many the model had right.
+        """
+        xp = self.backend.xp
+        scores = self.classifier.model(Tensor.from_array(inputs, self.backend))
+        objective = self._objective(scores, Tensor.from_array(labels, self.backend))
+        self.optimizer.zero_grad()
+        objective.backward()
+        correct = (scores.data.argmax(axis=1) == labels).sum()
+        outcome = xp.stack([objective.data.astype(np.float64), correct.astype(np.float64)])
+        return outcome, *(parameter.grad.data for parameter in self.optimizer.parameters)
+
+    def _look_at_outcomes(self, most: int) -> None:
+        """Count the steps whose outcomes are there, so that at most so many are left."""
+        progress = self.progress
+        while len(self._outcomes) > most:
+            outcome, count = self._outcomes.popleft()
+            loss, correct = self.backend.to_host(outcome).tolist()
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}")
+            progress.step += 1
+            progress.loss_sum += loss * count
+            progress.correct += int(correct)
+            progress.seen += count
 
     def _diverged(self, what: str) -> TrainingDivergedError:
         progress, lr = self.progress, self.recipe.lr
@@ -170,10 +222,10 @@ class Trainer:
             f"learning rate of {lr:g} is too high: try --lr {lr / 10:g}"
         )
 
-    def _objective(self, scores: Tensor, labels: NDArray[np.int64]) -> Tensor:
+    def _objective(self, scores: Tensor, labels: Tensor) -> Tensor:
         if self.recipe.squared:
-            one_hot = np.eye(len(LABELS), dtype=np.float32)[labels]
-            target = Tensor.from_array(one_hot).to(self.device)
+            one_hot = labels.data[:, None] == self.backend.xp.arange(len(LABELS))
+            target = labels.wrap(one_hot.astype(np.float32))
             return slides_objective(self.classifier.model, scores, target, self.recipe.weight_decay)
         return F.cross_entropy(
             scores,
@@ -189,7 +241,8 @@ class Trainer:
         if not np.isfinite(scores).all():  # the last step did it, and no loss has shown it yet
             raise self._diverged("the scores are no numbers after the last step")
         metrics = compute_metrics(self.validation_labels, scores)
-        val_loss = self._objective(Tensor(scores), self.validation_labels).item()
+        labels = Tensor(self.validation_labels, device=self.device)
+        val_loss = self._objective(Tensor(scores, device=self.device), labels).item()
         progress = self.progress
         row = {
             "epoch": progress.epoch + 1,
@@ -255,6 +308,16 @@ class Trainer:
 
     def _dropouts(self) -> list[Dropout]:
         return [m for m in self.classifier.model.modules() if isinstance(m, Dropout)]
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items, each when the next one is there: it gets to a GPU while this is used."""
+    waiting: list[T] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
 
 
 def class_weights(labels: NDArray[np.int64], power: float) -> NDArray[np.float32] | None:

@@ -1,0 +1,115 @@
+"""Launches of `pool2d.cu`: max and average pooling, both ways."""
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_mask.backends.gpu.channels import pack_size, rectangle
+from tinygrad_mask.backends.interface import Array, Window
+from tinygrad_mask.backends.launcher import Launcher, c_type
+
+_WIDEST = 64  # threads of a block along the channels
+
+_AXIS = np.dtype(
+    [(name, np.int32) for name in ("pixels", "windows", "taps", "stride", "padding", "dilation")]
+)
+_SHAPE = np.dtype(
+    [("down", _AXIS), ("across", _AXIS), ("channels", np.int64), ("images", np.int32)], align=True
+)
+_TAPS = {np.dtype(np.uint8): "unsigned char", np.dtype(np.int32): "int"}
+
+
+def max_pool2d(launcher: Launcher, x: Array, window: Window) -> tuple[Array, Array]:
+    """The maximum of each window and the tap that held it, both (N, P, Q, C)."""
+    output_shape = _output_shape(x.shape, window)
+    y = launcher.xp.empty(output_shape, x.dtype)
+    taps = launcher.xp.empty(
+        output_shape, np.uint8 if window.size[0] * window.size[1] <= 256 else np.int32
+    )
+    kernel = f"max_pool2d<{c_type(x)}, {_TAPS[taps.dtype]}"
+    _launch(launcher, kernel, x.shape, window, output_shape, [], [x, y, taps])
+    return y, taps
+
+
+def max_pool2d_grad(
+    launcher: Launcher,
+    grad_output: Array,
+    taps: Array,
+    input_shape: tuple[int, ...],
+    window: Window,
+) -> Array:
+    """From `grad_output` and `taps` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
+    if taps.dtype not in _TAPS:
+        raise TypeError(f"max_pool2d: expected taps of uint8 or int32, got {taps.dtype}")
+    _check_shape("max_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
+    _check_shape("max_pool2d: taps", taps, grad_output.shape)
+    grad_input = launcher.xp.empty(input_shape, grad_output.dtype)
+    kernel = f"max_pool2d_grad<{c_type(grad_output)}, {_TAPS[taps.dtype]}"
+    arrays = [grad_output, taps, grad_input]
+    _launch(launcher, kernel, input_shape, window, input_shape, [], arrays)
+    return grad_input
+
+
+def avg_pool2d(launcher: Launcher, x: Array, window: Window, count_include_pad: bool) -> Array:
+    """The mean of each window, (N, P, Q, C)."""
+    output_shape = _output_shape(x.shape, window)
+    y = launcher.xp.empty(output_shape, x.dtype)
+    settings = [np.bool_(count_include_pad)]
+    kernel = f"avg_pool2d<{c_type(x)}"
+    _launch(launcher, kernel, x.shape, window, output_shape, settings, [x, y])
+    return y
+
+
+def avg_pool2d_grad(
+    launcher: Launcher,
+    grad_output: Array,
+    input_shape: tuple[int, ...],
+    window: Window,
+    count_include_pad: bool,
+) -> Array:
+    """From `grad_output` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
+    _check_shape("avg_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
+    grad_input = launcher.xp.empty(input_shape, grad_output.dtype)
+    settings = [np.bool_(count_include_pad)]
+    kernel = f"avg_pool2d_grad<{c_type(grad_output)}"
+    arrays = [grad_output, grad_input]
+    _launch(launcher, kernel, input_shape, window, input_shape, settings, arrays)
+    return grad_input
+
+
+def _output_shape(input_shape: tuple[int, ...], window: Window) -> tuple[int, ...]:
+    n, h, w, c = input_shape
+    return n, *window.output_size(h, w), c
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape != tuple(shape):
+        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {array.shape}")
+
+
+def _launch(
+    launcher: Launcher,
+    kernel: str,
+    input_shape: tuple[int, ...],
+    window: Window,
+    written_shape: tuple[int, ...],
+    settings: list[Any],
+    arrays: list[Array],
+) -> None:
+    """Launch a thread for every pack of channels of every pixel that is written."""
+    n, h, w, channels = input_shape
+    p, q = window.output_size(h, w)
+    pixels = written_shape[0] * written_shape[1] * written_shape[2]
+    if pixels == 0 or channels == 0:
+        return
+    reach = (size + sum(padding) for size, padding in zip((h, w), window.padding, strict=True))
+    if max(n * h * w, n * p * q, *reach) >= 2**31:
+        raise ValueError(
+            f"pooling: expected fewer than 2^31 pixels, got {n} images of {h}x{w} and {p}x{q}"
+        )
+    size = pack_size(launcher, channels, *arrays)
+    grid, block = rectangle(pixels, channels // size, _WIDEST)
+    axes = zip((h, w), (p, q), *window[:2], window.padding, window.dilation, strict=True)
+    down, across = ((*sizes, padding[0], dilation) for *sizes, padding, dilation in axes)
+    shape = np.array((down, across, channels, n), _SHAPE)
+    launcher.launch("pool2d.cu", f"{kernel}, {size}>", grid, block, [shape, *settings, *arrays])

@@ -1,0 +1,116 @@
+"""What the compiler makes of every instance of the kernels, for each architecture."""
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tinygrad_mask.backends.emulator import ADDED_OPTIONS
+from tinygrad_mask.backends.launcher import OPTIONS, kernel_headers, kernel_source
+from tinygrad_mask.backends.report.launchers import Instance
+from tinygrad_mask.emulator.occupancy import Occupancy, occupancy
+from tinygrad_mask.emulator.sass import MachineCode, Mix, machine_code
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+
+_NAMES_AT_ONCE = (
+    8  # instances of a file that are compiled together: nvdisasm takes half a second to start
+)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An instance of a kernel, compiled.
+
+    Args:
+        instance: The instance.
+        arch: The architecture that it was compiled for.
+        registers: Registers of a thread.
+        stack_bytes: Local memory of a thread.
+        spill_bytes: What a thread stores to local memory, and loads, for want of registers.
+        static_shared_bytes: Shared memory of fixed size, a block.
+        mix: The kinds of its instructions.
+        hot_loop: Those of its hot loop (`MachineCode.hot_loop`); None where it has no loop.
+        occupancy: How many blocks run on a multiprocessor.
+    """
+
+    instance: Instance
+    arch: str
+    registers: int
+    stack_bytes: int
+    spill_bytes: int
+    static_shared_bytes: int
+    mix: Mix
+    hot_loop: Mix | None
+    occupancy: Occupancy
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it in terms of JSON."""
+        data = asdict(self)
+        share = self.hot_loop.fma_share if self.hot_loop else None
+        return {**data.pop("instance"), **data, "hot_loop_fma_share": share}
+
+
+def compile_all(wanted: Sequence[tuple[Instance, str]]) -> list[Compiled]:
+    """Return what becomes of instances, each for an architecture, in their order.
+
+    On all processors, since NVRTC compiles one source at a time in a process. Raises
+    `EmulatorError` where NVRTC or nvdisasm is missing, or a source has errors.
+    """
+    jobs = []
+    by_file = sorted({(i.file, arch, i.kernel) for i, arch in wanted})
+    for (file, arch), group in itertools.groupby(by_file, lambda w: w[:2]):
+        names = [kernel for _, _, kernel in group]
+        for first in range(0, len(names), _NAMES_AT_ONCE):
+            jobs.append((file, arch, tuple(names[first : first + _NAMES_AT_ONCE])))
+    found: dict[tuple[str, str, str], MachineCode] = {}
+    for (file, arch, _), codes in zip(jobs, _run(jobs), strict=True):
+        found.update({(file, arch, kernel): code for kernel, code in codes.items()})
+    return [_describe(i, arch, found[i.file, arch, i.kernel]) for i, arch in wanted]
+
+
+Job = tuple[str, str, tuple[str, ...]]
+
+
+def _run(jobs: Sequence[Job]) -> list[dict[str, MachineCode]]:
+    workers = min(len(os.sched_getaffinity(0)), len(jobs))
+    if workers <= 1:
+        return [_compile(job) for job in jobs]
+    # Not forked: libraries with threads of their own, as NVRTC is, do not survive that.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context) as pool:
+        return list(pool.map(_compile, jobs))
+
+
+def _compile(job: Job) -> dict[str, MachineCode]:
+    file, arch, kernels = job
+    return machine_code(
+        kernel_source(file),
+        name=file,
+        headers=kernel_headers(),
+        arch=arch,
+        options=(*OPTIONS, *ADDED_OPTIONS),
+        name_expressions=kernels,
+    )
+
+
+def _describe(instance: Instance, arch: str, code: MachineCode) -> Compiled:
+    return Compiled(
+        instance,
+        arch,
+        code.registers,
+        code.stack_bytes,
+        code.spill_bytes,
+        code.shared_bytes,
+        code.mix,
+        code.hot_loop,
+        occupancy(
+            arch,
+            threads=instance.threads,
+            registers=code.registers,
+            shared_bytes=code.shared_bytes + instance.shared_bytes,
+        ),
+    )

@@ -1,0 +1,442 @@
+"""Translates a kernel from PTX to C++ that runs on the emulator's runtime.
+
+Every PTX register becomes a local of C++, every instruction a statement, every branch a `goto`. A
+thread of the kernel runs the function from begin to end; where it waits for others, the runtime
+switches to another thread's stack.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tinygrad_mask.emulator import control, conversions, memory
+from tinygrad_mask.emulator.control import c_name, label
+from tinygrad_mask.emulator.emitter import Emitter
+from tinygrad_mask.emulator.errors import UnsupportedError
+from tinygrad_mask.emulator.instructions import compute, split_types, unsupported
+from tinygrad_mask.emulator.kinds import instruction_kind
+from tinygrad_mask.emulator.ptx import (
+    Address,
+    Function,
+    Instruction,
+    Label,
+    Module,
+    Name,
+    Operand,
+    Pair,
+    Place,
+    Targets,
+    Variable,
+    Vector,
+    parse_body,
+)
+
+RED_ZONE = 128
+"""Bytes of nothing between shared variables in check mode."""
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A kernel parameter: where it is in the parameter block, and what PTX says of its type."""
+
+    type: str
+    bytes: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class SharedInfo:
+    """A shared variable; `bytes` of a dynamic one are the launch's."""
+
+    name: str
+    offset: int
+    bytes: int
+    dynamic: bool
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """An instruction that the runtime may report."""
+
+    text: str
+    file: str
+    line: int
+    callers: list[tuple[str, int]]
+    action: str
+    """What it does with memory: "load", "store", "atomic" or nothing."""
+
+
+@dataclass(frozen=True)
+class PieceInfo:
+    """A piece of straight code, counted as one: its instructions by file, line and kind."""
+
+    instructions: list[tuple[str, int, str, int]]
+
+
+@dataclass
+class Description:
+    """What a launch must know of a translated kernel, beside its code."""
+
+    parameters: list[ParameterInfo] = field(default_factory=list)
+    shared: list[SharedInfo] = field(default_factory=list)
+    shared_end: int = 0
+    """Where dynamic shared memory begins."""
+    static_bytes: int = 0
+    """Static shared memory on the device."""
+    stack_bytes: int = 0
+    suspends: bool = False
+    """Threads may have to wait for one another."""
+    partial: bool = False
+    """Some synchronisation is among a part of a block."""
+    flush: bool = False
+    """The host shall take denormals for zeros."""
+    directives: dict[str, list[int]] = field(default_factory=dict)
+    sites: list[SiteInfo] = field(default_factory=list)
+    pieces: list[PieceInfo] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it in terms of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Description":
+        """Return what `to_json` was given."""
+        return cls(
+            **{
+                **data,
+                "parameters": [ParameterInfo(**p) for p in data["parameters"]],
+                "shared": [SharedInfo(**s) for s in data["shared"]],
+                "sites": [
+                    SiteInfo(**{**s, "callers": [(f, n) for f, n in s["callers"]]})
+                    for s in data["sites"]
+                ],
+                "pieces": [
+                    PieceInfo([(f, n, k, c) for f, n, k, c in p["instructions"]])
+                    for p in data["pieces"]
+                ],
+            }
+        )
+
+
+def translate(module: Module, entry: str, mode: str) -> tuple[str, Description]:
+    """Return the C++ source of a kernel for a mode ("fast", "check", "count"), and what it needs.
+
+    Raises `UnsupportedError`, which names instruction and line, for what is not known.
+    """
+    return _Translator(module, entry, mode).run()
+
+
+def _referenced(operands: Sequence[Operand]) -> Iterator[str]:
+    for operand in operands:
+        if isinstance(operand, Name):
+            yield operand.name
+        elif isinstance(operand, Address):
+            yield from _referenced((operand.base,))
+        elif isinstance(operand, Vector):
+            yield from _referenced(operand.items)
+        elif isinstance(operand, Pair):
+            yield from _referenced((operand.first, operand.second))
+
+
+def _instructions(function: Function) -> Iterator[Instruction]:
+    for statement in function.statements:
+        if isinstance(statement, Instruction):
+            yield statement
+
+
+_SUSPENDING = {"bar", "barrier", "shfl", "vote", "match", "redux", "elect", "nanosleep"}
+_SUBNORMAL_SENSITIVE = {"add", "sub", "mul", "mad", "fma", "div", "rcp", "sqrt", "rsqrt", "ex2"}
+_SUBNORMAL_SENSITIVE |= {"lg2", "sin", "cos", "tanh", "min", "max", "setp", "set", "slct", "cvt"}
+_SUBNORMAL_SENSITIVE |= {"atom", "red"}
+
+
+def _flushable(instruction: Instruction) -> bool:
+    """Tell whether an instruction means the same where the host flushes denormals."""
+    if instruction.opcode not in _SUBNORMAL_SENSITIVE:
+        return True
+    types, modifiers = split_types(instruction)
+    if instruction.opcode == "cvt":
+        target, source = types[0], types[-1]
+        if not conversions.is_float(source):
+            return True
+        if "f64" in types:
+            return target == source == "f64" and not set(modifiers) & {"rmi", "rpi"}
+        return "ftz" in modifiers or not set(modifiers) & {"rmi", "rpi"}
+    if instruction.opcode in ("atom", "red"):
+        return "f64" not in types and ("f32" not in types or "global" in modifiers)
+    if "f64" in types or "f32x2" in types:
+        return False
+    return "f32" not in types or "ftz" in modifiers
+
+
+class _Translator:
+    def __init__(self, module: Module, entry: str, mode: str) -> None:
+        self.module, self.mode = module, mode
+        self.entry = module.functions[entry]
+        self.functions = self.reachable()
+        self.sites: list[tuple[Instruction, str]] = []
+        self.pieces: list[list[Instruction]] = []
+        self.piece = 0
+        self.description = Description()
+        everything = [i for f in self.functions for i in _instructions(f)]
+        self.asks_for_spaces = any(i.opcode == "isspacep" for i in everything)
+        flushes = any("ftz" in i.modifiers for i in everything)
+        self.flush = flushes and all(map(_flushable, everything))
+        self.globals = self.place_variables(everything)
+
+    def reachable(self) -> list[Function]:
+        """Return the kernel and all that it calls, those called first; refuses recursion."""
+        order: list[Function] = []
+        open_calls: list[str] = []
+
+        def visit(function: Function) -> None:
+            if function.name in open_calls:
+                raise UnsupportedError(f"{function.name} calls itself: recursion is not supported")
+            if function in order or function.body is None:
+                return
+            open_calls.append(function.name)
+            parse_body(function)
+            for instruction in _instructions(function):
+                if instruction.opcode == "call":
+                    for name in _referenced(instruction.operands):
+                        if name in self.module.functions:
+                            visit(self.module.functions[name])
+            open_calls.pop()
+            order.append(function)
+
+        visit(self.entry)
+        return order
+
+    def place_variables(self, instructions: list[Instruction]) -> dict[str, str]:
+        """Return the C++ address of each variable outside of functions; lays shared memory out."""
+        symbols, used = {}, {n for i in instructions for n in _referenced(i.operands)}
+        numbered = [n for n, (space, _) in self.module.variables.items() if space != "shared"]
+        for number, name in enumerate(numbered):
+            symbols[name] = f"(u64)V[{number}]"
+        static = [v for f in self.functions for v in f.shared]
+        dynamic: list[Variable] = []
+        for name, (space, variable) in self.module.variables.items():
+            if space == "shared" and name in used:
+                (dynamic if variable.dynamic else static).append(variable)
+        position, packed = (RED_ZONE if self.mode == "check" else 0), 0
+        shared = self.description.shared
+        for variable in static:
+            align = max(1, variable.align)
+            packed = -(-packed // align) * align + variable.bytes
+            position = -(-position // align) * align
+            if self.mode == "check" and position % (2 * align) == 0:
+                position += align  # aligned to what was declared, and to no more
+            shared.append(SharedInfo(variable.name, position, variable.bytes, False))
+            symbols[variable.name] = f"{position}u"
+            position += variable.bytes + (RED_ZONE if self.mode == "check" else 0)
+        align = max([16, *(v.align for v in dynamic)])
+        position = -(-position // align) * align
+        for variable in dynamic:
+            symbols[variable.name] = f"{position}u"
+        if dynamic:
+            shared.append(SharedInfo(dynamic[0].name, position, 0, True))
+        self.description.shared_end = position
+        self.description.static_bytes = packed
+        return symbols
+
+    def run(self) -> tuple[str, Description]:
+        description, entry = self.description, self.entry
+        offset = 0
+        for parameter in entry.parameters:
+            offset = -(-offset // parameter.align) * parameter.align
+            kind = parameter.type if parameter.count == 1 else "b8"
+            description.parameters.append(ParameterInfo(kind, parameter.bytes, offset))
+            offset += parameter.bytes
+        code = [self.prototype(f) + ";" for f in self.functions[:-1]]
+        code += [self.function(f) for f in self.functions]
+        everything = [i for f in self.functions for i in _instructions(f)]
+        barriers = [i for i in everything if i.opcode in ("bar", "barrier")]
+        description.suspends = self.mode == "count" or any(
+            i.opcode in _SUSPENDING for i in everything
+        )
+        description.partial = any(
+            "warp" in i.modifiers or len(i.operands) > (3 if "red" in i.modifiers else 1)
+            for i in barriers
+        )
+        description.flush = self.flush
+        # Each register and each temporary might have a place of its own on the stack.
+        description.stack_bytes = 16384 + sum(
+            16 * (len(f.registers) + len(f.statements))
+            + sum(v.bytes + 16 for v in (*f.locals, *f.call_parameters))
+            for f in self.functions
+        )
+        description.directives = {k: list(v) for k, v in entry.directives.items()}
+        description.sites = [self.site_info(*site) for site in self.sites]
+        description.pieces = [self.piece_info(p) for p in self.pieces]
+        source = '#include "device.h"\n\nnamespace emulator {\n\n' + "\n\n".join(code) + "\n\n}\n"
+        return source, description
+
+    def file(self, place: Place | tuple[int, int]) -> str:
+        return self.module.files.get(place[0], "?")
+
+    def site_info(self, instruction: Instruction, action: str) -> SiteInfo:
+        place = instruction.place
+        callers = [(self.file(c), c[1]) for c in place.callers]
+        return SiteInfo(instruction.text, self.file(place), place.line, callers, action)
+
+    def piece_info(self, instructions: list[Instruction]) -> PieceInfo:
+        counts: dict[tuple[str, int, str], int] = {}
+        for instruction in instructions:
+            place = instruction.place
+            key = (self.file(place), place.line, instruction_kind(instruction))
+            counts[key] = counts.get(key, 0) + 1
+        return PieceInfo([(*key, count) for key, count in counts.items()])
+
+    # ---- functions
+
+    def prototype(self, function: Function) -> str:
+        if function is self.entry:
+            return (
+                'extern "C" __attribute__((visibility("default"))) void emulator_kernel(Thread *T)'
+            )
+        arguments = [f"char *o_{c_name(v.name)}" for v in function.results]
+        arguments += [f"char *o_{c_name(v.name)}" for v in function.parameters]
+        return f"static void f_{c_name(function.name)}({', '.join(['Thread *T', *arguments])})"
+
+    def function(self, function: Function) -> str:
+        symbols = dict(self.globals)
+        declarations = []
+        if function is self.entry:
+            for parameter, info in zip(
+                function.parameters, self.description.parameters, strict=True
+            ):
+                symbols[parameter.name] = f"(u64)(P + {info.offset})"
+        else:
+            for variable in (*function.results, *function.parameters):
+                symbols[variable.name] = f"(u64)o_{c_name(variable.name)}"
+        for variable in (*function.call_parameters, *function.locals):
+            name = f"o_{c_name(variable.name)}"
+            declarations.append(
+                f"alignas({max(variable.align, 16)}) char {name}[{max(1, variable.bytes)}];"
+            )
+            if self.mode != "fast" or self.asks_for_spaces:
+                declarations.append(f"Local l_{name}(T, {name}, {variable.bytes});")
+            symbols[variable.name] = f"(u64){name}"
+        emitter = Emitter(function, self.mode, symbols, self.flush, self.sites)
+        body = list(self.body(emitter, function))
+        registers: dict[str, list[str]] = {}
+        for register in sorted(emitter.used):
+            kept = emitter.storage[register]
+            registers.setdefault(kept, []).append(f"{emitter.variable(register)} = 0")
+        declarations += [f"{kept} {', '.join(names)};" for kept, names in registers.items()]
+        if emitter.needs_carry:
+            declarations.append("u32 carry_ = 0;")
+        if emitter.loops:
+            declarations.append("u32 loops_ = 0;")
+        lines = [
+            "const Block *const B = T->block;",
+            "const Runtime *const R = B->runtime;",
+            "char *const SM = B->shared;",
+            "const char *const P = B->parameters;",
+            "char *const *const V = B->variables;",
+            "u64 *const C = B->counters;",
+            "(void)R, (void)SM, (void)P, (void)V, (void)C;",
+            *declarations,
+            *body,
+        ]
+        inner = "".join(f"    {line}\n" for line in lines)
+        return f"{self.prototype(function)} {{\n{inner}}}"
+
+    def body(self, emitter: Emitter, function: Function) -> Iterator[str]:
+        tables = {s.name: s.labels for s in function.statements if isinstance(s, Targets)}
+        yield self.new_piece()
+        for statement in function.statements:
+            if isinstance(statement, Label):
+                emitter.passed.add(statement.name)
+                yield f"{label(statement.name)}:;"
+                yield self.new_piece()
+            elif isinstance(statement, Instruction):
+                yield f"{self.statement(emitter, statement, tables)}  // {statement.text}"
+                if statement.opcode in ("bra", "brx", "bar", "barrier", "ret", "exit", "call"):
+                    yield self.new_piece()
+
+    def new_piece(self) -> str:
+        """Return the statement that counts the instructions that follow."""
+        self.piece = len(self.pieces)
+        self.pieces.append([])
+        return f"++C[{self.piece}];" if self.mode == "count" else ""
+
+    def statement(
+        self, emitter: Emitter, instruction: Instruction, tables: dict[str, tuple[str, ...]]
+    ) -> str:
+        try:
+            code = self.instruction(emitter, instruction, tables)
+        except UnsupportedError as error:
+            text = f"'{instruction.text}' (PTX line {instruction.line})"
+            if text in str(error):
+                raise
+            raise unsupported(instruction, str(error)) from None
+        except (ValueError, KeyError, IndexError) as error:
+            raise unsupported(instruction) from error
+        if instruction.predicate is None:
+            self.pieces[self.piece].append(instruction)
+            return code
+        count = ""
+        if self.mode == "count" and instruction.opcode != "bra":
+            count = f"++C[{len(self.pieces)}]; "
+            self.pieces.append([instruction])
+        else:
+            self.pieces[self.piece].append(instruction)
+        return f"if ({emitter.value(instruction.predicate, 'pred')}) {{ {count}{code} }}"
+
+    def instruction(
+        self, emitter: Emitter, instruction: Instruction, tables: dict[str, tuple[str, ...]]
+    ) -> str:
+        opcode = instruction.opcode
+        if opcode in _CARRIES and (carried := conversions.carried_sum(emitter, instruction)):
+            return carried
+        if opcode in _HANDLERS:
+            return _HANDLERS[opcode](emitter, instruction)
+        if opcode == "brx":
+            return control.branch_table(emitter, instruction, tables)
+        if opcode == "call":
+            bodies = {n: f.body is not None for n, f in self.module.functions.items()}
+            return control.call(emitter, instruction, bodies)
+        computed = compute(emitter, instruction)
+        if computed is None:
+            raise unsupported(instruction)
+        return computed
+
+
+_CARRIES = {"add", "addc", "sub", "subc", "mad", "madc"}
+_HANDLERS = {
+    "mov": conversions.move,
+    "cvt": conversions.convert,
+    "cvta": conversions.convert_address,
+    "isspacep": conversions.is_in_space,
+    "setp": conversions.set_predicate,
+    "set": conversions.set_value,
+    "slct": conversions.select,
+    "ld": memory.load_store,
+    "ldu": memory.load_store,
+    "st": memory.load_store,
+    "atom": memory.atomic,
+    "red": memory.atomic,
+    "cp": memory.copy_async,
+    "membar": memory.fence,
+    "fence": memory.fence,
+    "prefetch": memory.nothing,
+    "prefetchu": memory.nothing,
+    "discard": memory.nothing,
+    "applypriority": memory.nothing,
+    "pmevent": memory.nothing,
+    "bra": control.branch,
+    "ret": control.leave,
+    "exit": control.leave,
+    "bar": control.barrier,
+    "barrier": control.barrier,
+    "shfl": control.shuffle,
+    "vote": control.vote,
+    "match": control.match,
+    "redux": control.reduce,
+    "activemask": control.active_mask,
+    "elect": control.elect,
+    "trap": control.trap,
+    "brkpt": control.trap,
+    "nanosleep": control.sleep,
+}
