@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tinygrad_mask import cli
 from tinygrad_mask.masks.classifier import cross_validation
-from tinygrad_mask.masks.classifier.classifier import Classifier
+from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
+from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.cross_validation import (
     FoldResult,
     assign_folds,
@@ -20,7 +21,9 @@ from tinygrad_mask.masks.classifier.cross_validation import (
 )
 from tinygrad_mask.masks.classifier.loading import LoadedData
 from tinygrad_mask.masks.classifier.metrics import compute_metrics
-from tinygrad_mask.masks.crops import crop_face
+from tinygrad_mask.masks.classifier.models import architecture_of, build_model
+from tinygrad_mask.masks.classifier.recipes import RECIPES
+from tinygrad_mask.masks.crops import CropSettings, crop_face
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.faces import FaceSet
@@ -297,18 +300,29 @@ class TestRun:
             assert error.count("\n") == 1
 
 
-def test_begins_with_the_weights_of_another_model(voc, tmp_path, capsys):
-    arguments = ["--model", "vgg", "--image-size", "8", "--data"]
-    first = ["train", *arguments, "synthetic:12", "--epochs", "1", "--out", str(tmp_path / "a")]
-    assert cli.main(first) == 0
-    begun = ["--initial", str(tmp_path / "a"), "--epochs", "1", "--lr", "1e-30"]
-    where = ["--weight-decay", "0", "--out", str(tmp_path / "b")]
-    assert cli.main(["train", *arguments, str(voc), *begun, *where]) == 0
-    weights = []
-    for name in "ab":
-        model = Classifier.load(tmp_path / name).model
-        weights.append(model.parameters()[0].numpy())
-    np.testing.assert_allclose(*weights, atol=1e-7)
-    other = ["--initial", str(tmp_path / "a"), "--image-size", "9", "--out", str(tmp_path / "c")]
-    assert cli.main(["train", "--model", "vgg", "--data", str(voc), *other]) == 2
-    assert "expected a model to begin with of" in capsys.readouterr().err
+class TestInitial:
+    def config(self, initial, size=8):
+        return RunConfig(("-",), "vgg", RECIPES["vgg"], CropSettings(size), initial=str(initial))
+
+    @pytest.fixture
+    def initial(self, tmp_path):
+        """The path of a model, of other weights than a run begins with by itself."""
+        architecture = architecture_of("vgg", 8)
+        model = build_model(architecture, np.random.default_rng(9))
+        scale = Normalisation((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+        Classifier(model, architecture, CropSettings(8), scale).save(tmp_path / "initial")
+        return tmp_path / "initial"
+
+    def test_begins_with_the_weights_of_another_model(self, initial):
+        faces = loaded([["proper", "none"]] * 4, range(4), [True] * 4).faces
+        trainer = make_trainer(self.config(initial), faces, np.arange(6), np.arange(6, 8))
+        expected = Classifier.load(initial)
+        state = expected.model.state_dict()
+        for name, array in trainer.classifier.model.state_dict().items():
+            np.testing.assert_array_equal(array, state[name], err_msg=name)
+        assert trainer.classifier.normalisation == expected.normalisation
+
+    def test_of_another_network_is_refused(self, initial):
+        faces = loaded([["proper", "none"]] * 4, range(4), [True] * 4).faces
+        with pytest.raises(UsageError, match="expected a model to begin with of"):
+            make_trainer(self.config(initial, 9), faces, np.arange(6), np.arange(6, 8))

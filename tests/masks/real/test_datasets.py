@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.classifier.loading import LoadedData
 from tinygrad_mask.masks.datasets import Photograph, open_dataset
 from tinygrad_mask.masks.datasets.humans_in_the_loop import find_annotations
-from tinygrad_mask.masks.duplicates import duplicate_groups
-from tinygrad_mask.masks.faces import cut_faces
 from tinygrad_mask.masks.problems import Problems, UsageError
 
 COPIES = (
@@ -39,12 +37,10 @@ def test_larxel_has_the_faces_it_should(photographs: Path) -> None:
     assert problems.counts() == {}
 
 
-def test_larxels_copies_are_found_and_nothing_else(photographs: Path) -> None:
-    problems = Problems()
-    found = open_dataset(photographs / "larxel", problems)
-    faces = cut_faces(found, CropSettings(), problems, min_face=0, workers=2, progress=False)
-    assert (len(faces), problems.counts()) == (3325, {})
-    groups = duplicate_groups(faces.hashes)
+def test_larxels_copies_are_found_and_nothing_else(larxel: LoadedData) -> None:
+    assert (len(larxel.faces), larxel.problems.counts()) == (3325, {})
+    groups = larxel.groups
+    found = larxel.faces.photographs
     numbers = [int(photograph.name.removeprefix("maksssksksss")) for photograph in found]
     pairs = []
     for group in np.flatnonzero(np.bincount(groups) > 1):

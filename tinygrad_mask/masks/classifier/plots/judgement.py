@@ -143,10 +143,8 @@ def plot_reliability(
     of_improper = np.minimum(probabilities[:, improper], 1.0)
     figure = Figure(figsize=(10, 5.6))
     # Places by hand: to find them, all of it would have to be laid out three times over.
-    places = {"left": 0.07, "right": 0.985, "top": 0.94, "bottom": 0.09}
-    panels = figure.subplots(
-        2, 2, sharex=True, height_ratios=(3, 1), gridspec_kw=places | {"hspace": 0.1, "wspace": 0.14}
-    )
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.94, bottom=0.09, hspace=0.1, wspace=0.14)
+    panels = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
     _draw_reliability(
         panels[:, 0], reliability_of_answers(probabilities, labels), "the answer", INK
     )
