@@ -298,6 +298,7 @@ class TestRun:
             error = capsys.readouterr().err
             assert message in error
             assert error.count("\n") == 1
+            assert not (tmp_path / "a").exists()
 
 
 class TestInitial:

@@ -1,6 +1,7 @@
 """The slides' experiment under its own protocol: faces drawn one by one."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinygrad_mask import cli
+from tinygrad_mask.masks.classifier import slides_protocol
 from tinygrad_mask.masks.classifier.loading import LoadedData
 from tinygrad_mask.masks.classifier.slides_protocol import share_of_known, split_faces
 from tinygrad_mask.masks.faces import FaceSet
@@ -65,14 +67,33 @@ def test_both_networks_on_one_split(tmp_path, capsys):
         assert text in printed
     assert np.asarray(Image.open(out / "curves.png").convert("L")).std() > 1
     assert json.loads((out / "config.json").read_text())["protocol"] == "slides"
+    assert cli.main(["train", "--resume", str(out)]) == 2
+    assert "the slides' protocol has to begin anew" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    @contextmanager
+    def pressed():
+        yield lambda: True
+
+    monkeypatch.setattr(slides_protocol, "stopping", pressed)
+    assert cli.main(["train", *SMALL, "--out", str(tmp_path / "a")]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "stopped; the slides' protocol has to begin anew\n"
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--validation", "0.3"], ["--cross-validate", "3"], ["--extra", "synthetic:5"]],
+    [
+        ["--validation", "0.3"],
+        ["--cross-validate", "3"],
+        ["--extra", "synthetic:5"],
+        ["--initial", "pretrained"],
+    ],
 )
-def test_says_by_itself_what_is_held_back(arguments, tmp_path, capsys):
+def test_says_by_itself_what_is_held_back_and_begun_with(arguments, tmp_path, capsys):
     assert cli.main(["train", *SMALL, *arguments, "--out", str(tmp_path / "a")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: --")
+    assert error.startswith("error: ")
+    assert arguments[0] in error
+    assert not (tmp_path / "a").exists()
     assert error.count("\n") == 1

@@ -66,7 +66,10 @@ def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> 
         help="with --cross-validate: data that are trained on and never judged; may be repeated",
     )
     parser.add_argument(
-        "--initial", metavar="MODEL", help="a model whose weights to begin with (default: random)"
+        "--initial",
+        metavar="MODEL",
+        help="a model whose weights to begin with, trained on none of the photographs that are "
+        "judged, or the figures flatter (default: random)",
     )
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     _add_shared_arguments(parser)
@@ -127,7 +130,10 @@ def train_command(arguments: argparse.Namespace) -> None:
                 f"got --{', --'.join(given)}"
             )
         folder = RunFolder(arguments.resume)
-        single = RunConfig.from_json(folder.config, folder.read_config()).cross_validate is None
+        content = folder.read_config()
+        if "protocol" in content:
+            raise UsageError(f"{arguments.resume}: the slides' protocol has to begin anew")
+        single = RunConfig.from_json(folder.config, content).cross_validate is None
         (pipeline if single else cross_validation).resume(arguments.resume)
         return
     kind = arguments.model or arguments.default_model
@@ -165,7 +171,9 @@ def train_command(arguments: argparse.Namespace) -> None:
     )
     out = arguments.out or _new_folder(arguments.protocol or kind)
     if arguments.protocol and (config.cross_validate or arguments.validation is not None):
-        raise UsageError("--protocol says by itself what is held back, and takes nothing about it")
+        raise UsageError(
+            "--protocol says by itself what is held back: no --validation, no --cross-validate"
+        )
     if config.cross_validate is not None:
         if arguments.validation is not None:
             raise UsageError(

@@ -64,6 +64,23 @@ class RunConfig:
             raise UsageError(f"{path}: not the settings of a run ({error})") from error
 
 
+def initial_classifier(config: RunConfig) -> Classifier | None:
+    """Return the model whose weights training begins with, None for random ones.
+
+    Raises `UsageError` where there is none, and for one of another network or on other crops.
+    """
+    if config.initial is None:
+        return None
+    initial = Classifier.load(config.initial)
+    architecture = architecture_of(config.model, config.crops.size)
+    if (initial.architecture, initial.crops) != (architecture, config.crops):
+        raise UsageError(
+            f"{config.initial}: expected a model to begin with of {architecture} on "
+            f"{config.crops}, got {initial.architecture} on {initial.crops}"
+        )
+    return initial
+
+
 def make_trainer(
     config: RunConfig,
     faces: FaceSet,
@@ -72,18 +89,13 @@ def make_trainer(
 ) -> Trainer:
     """Return what trains a new model on some faces and judges it on others, by their positions.
 
-    Raises `UsageError` where the initial weights are of another network.
+    Raises `UsageError` as `initial_classifier`.
     """
     architecture = architecture_of(config.model, config.crops.size)
     model = build_model(architecture, np.random.default_rng(config.seed))
     normalisation = Normalisation.of(Rows(faces.crops, train_faces))
-    if config.initial is not None:
-        initial = Classifier.load(config.initial)
-        if (initial.architecture, initial.crops) != (architecture, config.crops):
-            raise UsageError(
-                f"{config.initial}: expected a model to begin with of {architecture} on "
-                f"{config.crops}, got {initial.architecture} on {initial.crops}"
-            )
+    initial = initial_classifier(config)
+    if initial is not None:
         model.load_state_dict(initial.model.state_dict())
         normalisation = initial.normalisation
     classifier = Classifier(

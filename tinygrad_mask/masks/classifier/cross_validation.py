@@ -16,7 +16,7 @@ from tinygrad_mask import serialization
 from tinygrad_mask.backends import Array, get_backend
 from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
-from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
+from tinygrad_mask.masks.classifier.config import RunConfig, initial_classifier, make_trainer
 from tinygrad_mask.masks.classifier.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.metrics import format_metrics, recall_of_improper
@@ -61,6 +61,7 @@ def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
     `InterruptedRunError` after Ctrl-C; the folds that are done are kept, and `resume` goes on.
     """
     get_backend(config.device)
+    initial_classifier(config)
     RunFolder.check_free(out)
     data = load_for(config)
     folds = assign_folds(data, _number_of(config), config.seed)

@@ -10,7 +10,7 @@ from tinygrad_mask.backends import get_backend
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.calibration import halves
 from tinygrad_mask.masks.classifier.classifier import Classifier
-from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
+from tinygrad_mask.masks.classifier.config import RunConfig, initial_classifier, make_trainer
 from tinygrad_mask.masks.classifier.judging import judge
 from tinygrad_mask.masks.classifier.loading import LoadedData, load, load_for
 from tinygrad_mask.masks.classifier.metrics import (
@@ -45,6 +45,7 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     saved.
     """
     get_backend(config.device)  # before the work, not after it
+    initial_classifier(config)
     check_share(config.validation)
     RunFolder.check_free(out)
     data = load_for(config)

@@ -1,5 +1,6 @@
 """How a model is trained: the settings of a run that are not about its data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ class Recipe:
             raise ValueError(
                 f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
             )
-        if self.lr <= 0 or self.weight_decay < 0:
+        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf):
             raise ValueError(
                 f"expected a learning rate above 0 and a weight decay of at least 0, "
                 f"got {self.lr:g} and {self.weight_decay:g}"

@@ -30,7 +30,12 @@ from tinygrad_mask.masks.classifier.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.plots.style import BLUE, FAINT, ORANGE, bare, save_figure
 from tinygrad_mask.masks.classifier.recipes import Recipe
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training import Trainer, epoch_line, stopping
+from tinygrad_mask.masks.classifier.training import (
+    InterruptedRunError,
+    Trainer,
+    epoch_line,
+    stopping,
+)
 from tinygrad_mask.masks.problems import UsageError
 
 SLIDES_ACCURACY = 0.8462
@@ -59,6 +64,8 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
     The folder `out` gets `curves.png`, `metrics.json` and `report.md`. Raises `UsageError` for data
     or settings that cannot be used, `TrainingDivergedError` and `InterruptedRunError`.
     """
+    if config.initial is not None:
+        raise UsageError("the slides' protocol begins with random weights: no --initial")
     get_backend(config.device)
     RunFolder.check_free(out)
     config = dataclasses.replace(config, min_face=0)
@@ -91,8 +98,11 @@ def _run(name: str, trainer: Trainer) -> ProtocolRun:
     def after_epoch() -> None:
         print(epoch_line(trainer.progress.history[-1], trainer.recipe.epochs), flush=True)
 
-    with stopping() as stop:
-        trainer.run(after_epoch, stop=stop, show_progress=sys.stderr.isatty())
+    try:
+        with stopping() as stop:
+            trainer.run(after_epoch, stop=stop, show_progress=sys.stderr.isatty())
+    except InterruptedRunError:
+        raise InterruptedRunError("stopped; the slides' protocol has to begin anew") from None
     return ProtocolRun(name, trainer.progress.history, trainer.validate()[0])
 
 
