@@ -14,11 +14,12 @@ from tinygrad_mask.masks.classifier.plots import (
     plot_feature_maps,
     plot_mistakes,
     plot_precision_recall,
+    plot_protocol,
     plot_reliability,
     plot_saliency,
 )
 from tinygrad_mask.masks.classifier.plots.course import BALANCED, TRAIN, VALIDATION
-from tinygrad_mask.masks.classifier.plots.style import CLASS_COLOURS, DPI
+from tinygrad_mask.masks.classifier.plots.style import BLUE, CLASS_COLOURS, DPI, FAINT, ORANGE
 
 Pixels = NDArray[np.uint8]
 
@@ -239,6 +240,23 @@ class TestFeatureMaps:
                 ["one"],
                 tmp_path / "maps.png",
             )
+
+
+class TestProtocol:
+    def test_both_networks_and_both_levels(self, tmp_path: Path) -> None:
+        histories = {"theirs": history(20), "ours": history(30, accuracy=0.97, val_accuracy=0.95)}
+        plot_protocol(histories, tmp_path / "curves.png", slides=0.75, baseline=0.65)
+        pixels = read_png(tmp_path / "curves.png")
+        assert pixels.shape == (4.6 * DPI, 7.5 * DPI, 3)
+        drawn = pixels[: int(pixels.shape[0] * 0.8)]  # above the legend
+        for colour in (BLUE, ORANGE, "black", FAINT):
+            assert count_of(drawn, colour) > 100
+
+    def test_the_slides_level_is_seen_below_all_else(self, tmp_path: Path) -> None:
+        histories = {"theirs": history(2, accuracy=0.99, val_accuracy=0.99)}
+        plot_protocol(histories, tmp_path / "curves.png", slides=0.5, baseline=0.9)
+        dark = (read_png(tmp_path / "curves.png")[:, :, 0] < 60).sum(axis=1)
+        assert sum(dark > 300) >= 2  # the axis, and the dashes of the level
 
 
 class TestSaliency:

@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tinygrad_mask.backends import get_backend
@@ -27,7 +25,7 @@ from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.metrics import Metrics, recall_of_improper
-from tinygrad_mask.masks.classifier.plots.style import BLUE, FAINT, ORANGE, bare, save_figure
+from tinygrad_mask.masks.classifier.plots import plot_protocol
 from tinygrad_mask.masks.classifier.recipes import Recipe
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training import (
@@ -47,6 +45,7 @@ SLIDES_RECIPE = Recipe(
 """The slides' recipe, as far as it is known. Without weight decay AdamW is Adam."""
 
 _VALIDATION = 0.2
+_CURVES = {"slides": "the slides' network", "today": "today's recipe"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +84,12 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
         print(f"{name}: {model}, {recipe.epochs} epochs", flush=True)
         of_run = dataclasses.replace(config, model=model, recipe=recipe)
         runs.append(_run(name, make_trainer(of_run, data.faces, train, held_back)))
-    plot_protocol(runs, out / "curves.png")
+    plot_protocol(
+        {_CURVES[run.name]: run.history for run in runs},
+        out / "curves.png",
+        slides=SLIDES_ACCURACY,
+        baseline=runs[0].metrics.baseline_accuracy,
+    )
     figures = {run.name: run.metrics.to_json() for run in runs}
     write_file(out / "metrics.json", f"{json.dumps(figures, indent=1)}\n".encode())
     report = protocol_report(runs, shared)
@@ -151,44 +155,3 @@ def protocol_report(runs: Sequence[ProtocolRun], shared: float) -> str:
         "dropout.",
     ]
     return "\n".join(lines)
-
-
-def plot_protocol(runs: Sequence[ProtocolRun], path: Path) -> None:
-    """Draw accuracy over the epochs of each network, and the slides' figure, as a PNG file."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
-    axes = figure.subplots()
-    names = {"slides": "the slides' network", "today": "today's recipe"}
-    for run, colour in zip(runs, (BLUE, ORANGE), strict=False):
-        epochs = [row["epoch"] for row in run.history]
-        for key, line, where in (
-            ("accuracy", ":", "training"),
-            ("val_accuracy", "-", "validation"),
-        ):
-            values = [row[key] for row in run.history]
-            label = f"{names[run.name]}, {where} {values[-1]:.3f}"
-            axes.plot(epochs, values, line, color=colour, label=label, linewidth=1.8)
-    axes.axhline(SLIDES_ACCURACY, color="black", linewidth=1, linestyle="--")
-    baseline = runs[0].metrics.baseline_accuracy
-    axes.axhline(baseline, color=FAINT, linewidth=1, linestyle="--")
-    for height, text in (
-        (SLIDES_ACCURACY, f"validation accuracy on the slides, {SLIDES_ACCURACY}"),
-        (baseline, f"always the most frequent class, {baseline:.3f}"),
-    ):
-        axes.annotate(
-            text,
-            (0.99, height),
-            (0, 3),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            fontsize=9,
-        )
-    axes.set_title("Accuracy, a fifth of the faces held back at random")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    rows = [row for run in runs for row in run.history]
-    lowest = min(min(row["accuracy"], row["val_accuracy"]) for row in rows)
-    axes.set_ylim(min(lowest, baseline) - 0.03, 1.01)
-    bare(axes)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9, frameon=False)
-    save_figure(figure, path)

@@ -14,6 +14,7 @@ from tinygrad_mask.masks.classifier.plots.judgement import (
     plot_precision_recall,
     plot_reliability,
 )
+from tinygrad_mask.masks.classifier.plots.protocol import plot_protocol
 
 __all__ = [
     "plot_confusion",
@@ -21,6 +22,7 @@ __all__ = [
     "plot_feature_maps",
     "plot_mistakes",
     "plot_precision_recall",
+    "plot_protocol",
     "plot_reliability",
     "plot_saliency",
 ]
