@@ -58,6 +58,20 @@ class TestTemperature:
             Classifier.load(tmp_path / "odd")
 
 
+@pytest.mark.parametrize(
+    ("crops", "message"),
+    [
+        (np.zeros((2, SIZE, SIZE, 3), np.float32), r"got float32 of shape \(2, 8, 8, 3\)"),
+        (np.zeros((2, SIZE + 1, SIZE + 1, 3), np.uint8), r"got uint8 of shape \(2, 9, 9, 3\)"),
+        (np.zeros((SIZE, SIZE, 3), np.uint8), r"got uint8 of shape \(8, 8, 3\)"),
+    ],
+)
+def test_other_crops_are_refused(crops, message):
+    classifier = make_classifier("vgg")  # which takes pictures of any size
+    with pytest.raises(ValueError, match=rf"uint8 of shape \(n, 8, 8, 3\), {message}"):
+        classifier.probabilities(crops)
+
+
 class TestPretrained:
     def test_is_what_the_package_ships(self, tmp_path, monkeypatch):
         monkeypatch.setattr(module, "PRETRAINED_FILE", tmp_path / "pretrained.safetensors")

@@ -76,7 +76,16 @@ class Classifier:
         self.scale, self.shift = 1 / (255 * std), -mean / std
 
     def inputs(self, crops: NDArray[np.uint8], device: str = "cpu") -> Tensor:
-        """Scale crops, uint8 (n, size, size, 3), to what the model takes, float32."""
+        """Scale crops, uint8 (n, size, size, 3), to what the model takes, float32.
+
+        Raises `ValueError` for others: most networks would take any, and say something of them.
+        """
+        expected = (self.crops.size, self.crops.size, 3)
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != expected:
+            raise ValueError(
+                f"classifier: expected crops as uint8 of shape (n, {expected[0]}, {expected[0]}, "
+                f"3), got {crops.dtype} of shape {crops.shape}"
+            )
         scaled = crops * self.scale
         scaled += self.shift
         return Tensor.from_array(scaled).to(device)

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -111,13 +111,13 @@ def export_command(arguments: argparse.Namespace) -> None:
     )
 
 
-def _pictures(images: Iterable[str], folder: Path) -> dict[str, Path]:
+def _pictures(images: Sequence[str], folder: Path) -> dict[str, Path]:
     """The picture that explains each image; raises `UsageError` before any work, not after it."""
     pictures = {image: folder / f"{Path(image).name}.explained.png" for image in images}
     for picture in pictures.values():
         if picture.exists():
             raise UsageError(f"{picture} exists already and is not overwritten")
-    if len(set(pictures.values())) < len(list(images)):
+    if len(set(pictures.values())) < len(images):
         raise UsageError("--explain: two images have the same name, and so would their pictures")
     try:
         folder.mkdir(parents=True, exist_ok=True)
