@@ -165,12 +165,13 @@ def model_card(content: Mapping[str, Any], pictures: Sequence[str]) -> str:
         "## How it is judged",
         f"{folds} folds by photograph of {content['photographs']} photographs, near-duplicates "
         "together: every face is judged once, by a model that never saw its photograph or a copy "
-        "of it. Intervals are by bootstrap over photographs. The shipped weights are trained with "
-        "the same settings on all of the photographs.",
+        "of it. Intervals are by bootstrap over photographs. The settings were chosen by such "
+        "cross-validations of the same photographs, which flatters all of this a little. The "
+        "shipped weights are trained with the same settings on all of them.",
         results_table(judgement, "faces, cross-validated"),
         _picture(pictures, "confusion"),
         "### Per class",
-        per_class_table(judgement.metrics),
+        per_class_table(judgement),
         _picture(pictures, "precision_recall"),
         "### Confusion",
         "Rows: the true class. Columns: what the models took it for.",
@@ -178,7 +179,7 @@ def model_card(content: Mapping[str, Any], pictures: Sequence[str]) -> str:
         "### By size of the face",
         "The size is the shorter side of the face's box in its photograph, before anything is "
         "resized.",
-        by_size_table(judgement.by_size),
+        by_size_table(judgement),
         "### Alarms",
         "How many badly worn masks are noticed at a share of false alarms that one can live with. "
         "The thresholds are those of these very faces; on others the false alarms may be more.",

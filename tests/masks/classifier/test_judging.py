@@ -29,6 +29,15 @@ def test_every_part_is_what_its_function_says():
     assert found.intervals == bootstrap_intervals(
         labels, scores, photograph, samples=BOOTSTRAP_SAMPLES, rng=np.random.default_rng(3)
     )
+    large = sizes >= 32
+    assert list(found.intervals_by_size) == list(found.by_size)
+    assert found.intervals_by_size[">= 32 px"] == bootstrap_intervals(
+        labels[large],
+        scores[large],
+        photograph[large],
+        samples=BOOTSTRAP_SAMPLES,
+        rng=np.random.default_rng(3),
+    )
     calibration = calibrate(scores, labels, parts)
     assert found.calibration.to_json() == calibration.to_json()
     assert found.alarms == threshold_tables(labels, calibration.probabilities)

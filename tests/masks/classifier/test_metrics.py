@@ -186,10 +186,12 @@ class TestBootstrap:
             figures["accuracy"].append(sklearn_metrics.accuracy_score(truth, answers))
             figures["balanced_accuracy"].append(balanced)
             figures["macro_f1"].append(macro_f1)
-            if (truth == 1).any():
-                figures["improper_recall"].append(
-                    sklearn_metrics.recall_score(truth == 1, answers == 1)
-                )
+            per_class = sklearn_metrics.precision_recall_fscore_support(
+                truth, answers, labels=range(3), zero_division=0
+            )
+            for label, *values, n in zip(LABELS, *per_class, strict=True):
+                for name, value in zip(("precision", "recall", "f1"), values, strict=True):
+                    figures[f"{label}_{name}"] += [value] if n else []
         for name, values in figures.items():
             ends = np.percentile(values, [2.5, 97.5]) if values else [np.nan, np.nan]
             assert found[name] == pytest.approx(tuple(ends), nan_ok=True)

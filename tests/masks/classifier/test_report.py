@@ -62,6 +62,9 @@ def test_says_what_came_out(tmp_path: Path, judgement: Judgement) -> None:
         low, high = judgement.intervals[name]
         return f"{low:.3f} to {high:.3f}"
 
+    low, high = judgement.intervals_by_size["16-24 px"]["macro_f1"]
+    of_two = [f"0.333, {low:.3f} to {high:.3f}", "1.000 (1 of 1), 1.000 to 1.000"]
+
     def alarm(row: int) -> tuple[str, str, str]:
         of = judgement.alarms["improper"][row]
         threshold = f"{of.threshold:.3f}" if np.isfinite(of.threshold) else "none"
@@ -79,11 +82,21 @@ def test_says_what_came_out(tmp_path: Path, judgement: Judgement) -> None:
         ["recall of `improper`", "**0.500 (2 of 4)**", interval("improper_recall")],
         ["accuracy", "**0.880**", interval("accuracy")],
         ["accuracy of always answering the most frequent class", "0.640", ""],
-        ["16-24 px", "2", "0.500", "0.500", "0.500", "0.333", "1.000 (1 of 1)"],
-        ["< 16 px", "1", "1.000", "1.000", "1.000", "1.000", "none in this set"],
+        ["16-24 px", "2", "0.500", "0.500", "0.500", *of_two],
+        [
+            *("< 16 px", "1", "1.000", "1.000", "1.000"),
+            "1.000, 1.000 to 1.000",
+            "none in this set",
+        ],
         ["1%", *alarm(0)],
         ["5%", *alarm(2)],
-        ["`improper`", "0.667", "0.500", "0.571", "4"],
+        [
+            "`improper`",
+            f"0.667, {interval('improper_precision')}",
+            f"0.500, {interval('improper_recall')}",
+            f"0.571, {interval('improper_f1')}",
+            "4",
+        ],
         ["**`proper`**", "15", "1", "0"],
         ["", "epoch 2, the best balanced", "epoch 4, the last"],
         ["validation loss", "2.3100", "4.3100"],

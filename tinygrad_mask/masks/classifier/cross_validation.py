@@ -237,10 +237,16 @@ def format_result(result: CrossValidation, judgement: Judgement) -> str:
     lines += [
         f"{text:17}  {interval_text(judgement.intervals[name])}" for name, text in names.items()
     ]
-    lines += ["", "face       faces  accuracy  (baseline)  balanced  macro-F1  improper, recall"]
+    lines += [
+        "",
+        "face       faces  accuracy  (baseline)  balanced  macro-F1  (95 % interval)"
+        "  improper, recall",
+    ]
     lines += [
         f"{size:9}  {of.n:5}  {of.accuracy:8.3f}  {of.baseline_accuracy:10.3f}"
-        f"  {of.balanced_accuracy:8.3f}  {of.macro_f1:8.3f}  {recall_of_improper(of)}"
+        f"  {of.balanced_accuracy:8.3f}  {of.macro_f1:8.3f}"
+        f"  {interval_text(judgement.intervals_by_size[size]['macro_f1']):15}"
+        f"  {recall_of_improper(of)}"
         for size, of in judgement.by_size.items()
     ]
     seconds, waited = (

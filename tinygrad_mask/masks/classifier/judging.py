@@ -13,6 +13,7 @@ from tinygrad_mask.masks.classifier.metrics import (
     Metrics,
     bootstrap_intervals,
     compute_metrics,
+    members_by_size,
     metrics_by_size,
 )
 from tinygrad_mask.masks.classifier.thresholds import (
@@ -24,18 +25,22 @@ from tinygrad_mask.masks.labels import LABELS
 
 BOOTSTRAP_SAMPLES = 2000
 
+Intervals = Mapping[str, tuple[float, float]]
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
     """What `judge` found; see `Metrics`, `bootstrap_intervals`, `Calibration`, `ThresholdRow`.
 
+    `by_size` and `intervals_by_size` have an entry for each of `SIZE_BINS` that has a face.
     `average_precision` has an entry for each class that occurs. `calibration.probabilities` are
     those that everything about probabilities is computed from.
     """
 
     metrics: Metrics
-    intervals: Mapping[str, tuple[float, float]]
+    intervals: Intervals
     by_size: Mapping[str, Metrics]
+    intervals_by_size: Mapping[str, Intervals]
     average_precision: Mapping[str, float]
     calibration: Calibration
     alarms: Mapping[str, tuple[ThresholdRow, ...]]
@@ -44,10 +49,11 @@ class Judgement:
         """Return the same by name, as what `json.dumps` takes; what is NaN is None."""
         return {
             "metrics": self.metrics.to_json(),
-            "intervals": {
-                name: [_number(end) for end in of] for name, of in self.intervals.items()
-            },
+            "intervals": _ends_to_json(self.intervals),
             "by_size": {name: of.to_json() for name, of in self.by_size.items()},
+            "intervals_by_size": {
+                name: _ends_to_json(of) for name, of in self.intervals_by_size.items()
+            },
             "average_precision": dict(self.average_precision),
             "calibration": {k: _number(v) for k, v in self.calibration.to_json().items()},
             "alarms": {name: [row.to_json() for row in of] for name, of in self.alarms.items()},
@@ -59,12 +65,12 @@ class Judgement:
 
         Raises `KeyError` or `TypeError` where it is something else.
         """
-        ends = {name: [_nan(end) for end in of] for name, of in content["intervals"].items()}
         calibration = {name: _nan(of) for name, of in content["calibration"].items()}
         return cls(
             Metrics.from_json(content["metrics"]),
-            {name: (low, high) for name, (low, high) in ends.items()},
+            _ends_from_json(content["intervals"]),
             {name: Metrics.from_json(of) for name, of in content["by_size"].items()},
+            {name: _ends_from_json(of) for name, of in content["intervals_by_size"].items()},
             dict(content["average_precision"]),
             Calibration(**calibration, probabilities=np.zeros((0, len(LABELS)))),
             {
@@ -97,16 +103,21 @@ def judge(
         ValueError: for what does not fit together, and for scores that are not finite.
     """
     calibration = calibrate(scores, labels, parts)
-    return Judgement(
-        compute_metrics(labels, scores),
-        bootstrap_intervals(
-            labels,
-            scores,
-            photograph,
+
+    def intervals(chosen: NDArray[np.bool_]) -> Intervals:
+        return bootstrap_intervals(
+            labels[chosen],
+            scores[chosen],
+            photograph[chosen],
             samples=BOOTSTRAP_SAMPLES,
             rng=np.random.default_rng(seed),
-        ),
+        )
+
+    return Judgement(
+        compute_metrics(labels, scores),
+        intervals(np.ones(len(labels), bool)),
         metrics_by_size(labels, scores, sizes),
+        {name: intervals(chosen) for name, chosen in members_by_size(sizes).items()},
         {
             label: precision_recall(labels == c, calibration.probabilities[:, c]).average_precision
             for c, label in enumerate(LABELS)
@@ -115,6 +126,14 @@ def judge(
         calibration,
         threshold_tables(labels, calibration.probabilities),
     )
+
+
+def _ends_to_json(intervals: Intervals) -> dict[str, list[float | None]]:
+    return {name: [_number(end) for end in ends] for name, ends in intervals.items()}
+
+
+def _ends_from_json(content: Mapping[str, Any]) -> Intervals:
+    return {name: (_nan(low), _nan(high)) for name, (low, high) in content.items()}
 
 
 def _number(value: float) -> float | None:

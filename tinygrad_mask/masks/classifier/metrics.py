@@ -126,12 +126,16 @@ def metrics_by_size(
             f"metrics: expected the size in px of each of {len(truth)} faces, "
             f"got an array of shape {pixels.shape} with minimum {pixels.min(initial=np.inf)}"
         )
-    members = {name: (pixels >= low) & (pixels < high) for name, (low, high) in SIZE_BINS.items()}
     return {
         name: compute_metrics(truth[chosen], predicted[chosen])
-        for name, chosen in members.items()
-        if chosen.any()
+        for name, chosen in members_by_size(pixels).items()
     }
+
+
+def members_by_size(sizes: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """Return which faces, (n,), are in each range of `SIZE_BINS`, without the empty ones."""
+    members = {name: (sizes >= low) & (sizes < high) for name, (low, high) in SIZE_BINS.items()}
+    return {name: chosen for name, chosen in members.items() if chosen.any()}
 
 
 def bootstrap_intervals(
@@ -142,14 +146,16 @@ def bootstrap_intervals(
     samples: int,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals of accuracy, balanced_accuracy, macro_f1 and improper_recall.
+    """Return 95 % intervals of accuracy, balanced_accuracy, macro_f1 and each class's figures.
+
+    Those are called `improper_recall`, `improper_precision`, `improper_f1` and so on.
 
     The percentile bootstrap (Efron and Tibshirani 1993, 'An Introduction to the Bootstrap', chapter
     13) over photographs: the faces of one photograph share its light, its sharpness and often the
     kind of mask, so that drawing single faces would give intervals that are too narrow. Each sample
     draws as many photographs as there are, with replacement, and all faces of each. Samples
-    without an improper face are left out of improper_recall, which is (NaN, NaN) where there is
-    none at all.
+    without a face of a class are left out of its figures, which are (NaN, NaN) where there is none
+    at all.
 
     Args:
         labels: as for `compute_metrics`.
@@ -179,15 +185,12 @@ def bootstrap_intervals(
         block = min(_SAMPLES_AT_ONCE, samples - start)
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=block)
         found = _Figures((drawn @ cells).reshape(block, classes, classes))
-        improper = LABELS.index("improper")
-        recall = np.where(found.of_class[:, improper] > 0, found.recall[:, improper], np.nan)
-        for name, values in (
-            ("accuracy", found.accuracy),
-            ("balanced_accuracy", found.balanced_accuracy),
-            ("macro_f1", found.macro_f1),
-            ("improper_recall", recall),
-        ):
-            figures.setdefault(name, []).append(values)
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            figures.setdefault(name, []).append(getattr(found, name))
+        for name in ("precision", "recall", "f1"):
+            values = np.where(found.of_class > 0, getattr(found, name), np.nan)
+            for label, of_label in zip(LABELS, values.T, strict=True):
+                figures.setdefault(f"{label}_{name}", []).append(of_label)
     return {name: _interval(np.concatenate(parts)) for name, parts in figures.items()}
 
 

@@ -1,6 +1,6 @@
 """A judgement as Markdown tables, for the report of a run and the model card."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -76,11 +76,18 @@ def calibration_text(judgement: Judgement) -> str:
     )
 
 
-def per_class_table(metrics: Metrics) -> str:
-    """Return precision, recall and F1 of each class."""
+def per_class_table(judgement: Judgement) -> str:
+    """Return precision, recall and F1 of each class, each with its 95 % interval."""
     rows = (
-        [f"`{label}`", f"{of.precision:.3f}", f"{of.recall:.3f}", f"{of.f1:.3f}", f"{of.n}"]
-        for label, of in metrics.per_class.items()
+        [
+            f"`{label}`",
+            *(
+                _with_interval(f"{getattr(of, name):.3f}", judgement.intervals[f"{label}_{name}"])
+                for name in ("precision", "recall", "f1")
+            ),
+            f"{of.n}",
+        ]
+        for label, of in judgement.metrics.per_class.items()
     )
     return table(["class", "precision", "recall", "F1", "faces"], rows, "lrrrr")
 
@@ -94,8 +101,8 @@ def confusion_table(metrics: Metrics) -> str:
     return table(["", *(f"`{label}`" for label in LABELS)], rows, "l" + "r" * len(LABELS))
 
 
-def by_size_table(by_size: Mapping[str, Metrics]) -> str:
-    """Return the figures of each range of face sizes, as `metrics_by_size` gives them."""
+def by_size_table(judgement: Judgement) -> str:
+    """Return the figures of each range of face sizes, two of them with their 95 % intervals."""
     header = ["face", "faces", "accuracy", "baseline", "balanced accuracy", "macro-F1"]
     rows = (
         [
@@ -104,12 +111,18 @@ def by_size_table(by_size: Mapping[str, Metrics]) -> str:
             f"{of.accuracy:.3f}",
             f"{of.baseline_accuracy:.3f}",
             f"{of.balanced_accuracy:.3f}",
-            f"{of.macro_f1:.3f}",
-            recall_of_improper(of),
+            _with_interval(f"{of.macro_f1:.3f}", judgement.intervals_by_size[name]["macro_f1"]),
+            _with_interval(
+                recall_of_improper(of), judgement.intervals_by_size[name]["improper_recall"]
+            ),
         ]
-        for name, of in by_size.items()
+        for name, of in judgement.by_size.items()
     )
     return table([*header, "recall of `improper`"], rows, "lrrrrrr")
+
+
+def _with_interval(figure: str, ends: tuple[float, float]) -> str:
+    return figure if np.isnan(ends).any() else f"{figure}, {interval_text(ends)}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], alignment: str) -> str:
