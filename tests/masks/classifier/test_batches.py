@@ -1,5 +1,7 @@
 """Batches made ahead, in an order and with an augmentation that come from the seed alone."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -71,8 +73,6 @@ def test_augmentation_keeps_the_labels():
 
 
 def test_an_epoch_given_up_ends_its_thread():
-    import threading
-
     before = threading.active_count()
     epoch = make_batches().epoch(0)
     next(epoch)

@@ -69,12 +69,11 @@ class TestSides:
             of_train, of_held = (data.faces.photograph[positions] for positions in (train, held))
             assert not {groups[p] for p in of_train} & {groups[p] for p in of_held}
             assert all(judged[p] for p in of_held)
-            # What is no copy of anything judged here is trained on.
-            others = [
-                p for p in range(len(labels)) if groups[p] not in {groups[q] for q in of_held}
-            ]
-            missing = set(np.flatnonzero(np.isin(data.faces.photograph, others))) - set(train)
-            assert all(fold[data.faces.photograph[position]] == k for position in missing)
+            # What is no copy of anything of this fold is trained on.
+            of_fold = {groups[p] for p in range(len(labels)) if judged[p] and fold[p] == k}
+            others = [p for p in range(len(labels)) if groups[p] not in of_fold]
+            expected = np.flatnonzero(np.isin(data.faces.photograph, others))
+            np.testing.assert_array_equal(train, expected)
             seen += held.tolist()
         assert sorted(seen) == np.flatnonzero(np.array(judged)[data.faces.photograph]).tolist()
 
