@@ -1,4 +1,4 @@
-"""What the application's tests share: one thread for networks too small to share out."""
+"""What the application's tests share: one thread for small networks, and pictures left undrawn."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,8 @@ import pytest
 
 from tinygrad_mask.backends import get_num_threads, set_num_threads
 from tinygrad_mask.backends.cpu import THREADS_VARIABLE
+from tinygrad_mask.files import write_file
+from tinygrad_mask.masks.classifier.plots import course, faces, judgement
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -21,3 +23,10 @@ def one_thread() -> Iterator[None]:
         set_num_threads(1)
         yield
         set_num_threads(before)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a run's pictures written as empty files: for tests that look at none of them."""
+    for module in (course, faces, judgement):
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: write_file(path, b""))

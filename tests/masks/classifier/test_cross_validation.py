@@ -256,6 +256,7 @@ class TestRun:
             said = [[float(row[f"score_{label}"]) for label in LABELS] for row in own]
             np.testing.assert_allclose(classifier.scores(np.stack(crops)), said, atol=1e-5)
 
+    @pytest.mark.usefixtures("undrawn")
     def test_goes_on_with_the_folds_that_are_left(self, run, voc, more, tmp_path, capsys):
         out, _ = run
         part = tmp_path / "part"

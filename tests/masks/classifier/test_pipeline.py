@@ -158,6 +158,7 @@ class TestTrain:
         assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(tmp_path, capsys):
     arguments = [*SMALL[:-1], "30"]
     process = subprocess.Popen(
@@ -206,6 +207,7 @@ class TestEvaluate:
         assert cli.main(["evaluate", str(run), "--data", str(tmp_path), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["n"] == 1
 
+    @pytest.mark.usefixtures("undrawn")
     def test_agrees_with_the_training_run(self, voc, tmp_path, capsys):
         """The crops of evaluation are those of training, and so is what is said of them."""
         arguments = ["--data", str(voc), "--image-size", "8", "--epochs", "1"]

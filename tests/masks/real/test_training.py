@@ -8,6 +8,7 @@ import pytest
 from tinygrad_mask import cli
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_trains_and_evaluates_on_larxel(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
