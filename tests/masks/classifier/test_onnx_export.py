@@ -64,16 +64,18 @@ def test_every_kind_of_network(kind, mirrored):
         np.testing.assert_allclose(run(content, crops), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_real_crops(kind, photographs):
-    settings = CropSettings(24)
+@pytest.fixture(scope="module")
+def real_crops(photographs):
     found = open_dataset(photographs / "larxel", Problems())[:40]
-    faces = cut_faces(found, settings, Problems(), min_face=4, workers=0, progress=False)
+    faces = cut_faces(found, CropSettings(24), Problems(), min_face=4, workers=0, progress=False)
+    return np.array(faces.crops)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_real_crops(kind, real_crops):
     classifier = classifier_of_kind(kind, 24, temperature=0.8, mirrored=True)
-    expected = classifier.probabilities(faces.crops)
-    np.testing.assert_allclose(
-        run(to_onnx(classifier), np.array(faces.crops)), expected, rtol=0, atol=1e-5
-    )
+    expected = classifier.probabilities(real_crops)
+    np.testing.assert_allclose(run(to_onnx(classifier), real_crops), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
