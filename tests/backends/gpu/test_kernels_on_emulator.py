@@ -5,7 +5,7 @@ import pytest
 from devices import needs_emulator
 from kernel_calls import CALLS, WINDOW, call
 
-from tinygrad_mask.backends import Backend, emulator_backend
+from tinygrad_mask.backends import Backend, Window, emulator_backend
 from tinygrad_mask.backends.gpu.backend import GpuBackend
 from tinygrad_mask.backends.reference import ReferenceBackend
 
@@ -89,3 +89,21 @@ def test_a_parameter_of_which_one_array_begins_within_a_pack(which):
     emulator_backend("check").adam_update(*lists, **options)
     ReferenceBackend().adam_update(*expected, **options)
     np.testing.assert_allclose(lists, expected, rtol=1e-5)
+
+
+# --- windows whose steps lead far beyond the image ------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [2**31 - 1, 2**31])
+@pytest.mark.parametrize("what", ["stride", "dilation"])
+def test_pooling_takes_steps_far_beyond_the_image(what, step):
+    sizes = {"stride": (2, 2), "dilation": (1, 1)}  # of one window, or of one tap
+    window = Window(sizes[what], **{what: (step, step)})
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 5, 6, 4)).astype(np.float32)
+    grad_output = rng.standard_normal((1, *window.output_size(5, 6), 4)).astype(np.float32)
+    _, taps = ReferenceBackend().max_pool2d(x, window)
+    compare("max_pool2d", x, window)
+    compare("max_pool2d_grad", grad_output, taps, x.shape, window)
+    compare("avg_pool2d", x, window, True)
+    compare("avg_pool2d_grad", grad_output, x.shape, window, True)

@@ -102,14 +102,21 @@ def _launch(
     pixels = written_shape[0] * written_shape[1] * written_shape[2]
     if pixels == 0 or channels == 0:
         return
-    reach = (size + sum(padding) for size, padding in zip((h, w), window.padding, strict=True))
-    if max(n * h * w, n * p * q, *reach) >= 2**31:
+    reach = [size + sum(padding) for size, padding in zip((h, w), window.padding, strict=True)]
+    # Half of what an int holds: the kernels add a step to a distance within the image's padding.
+    if max(n * h * w, n * p * q, *(2 * length for length in reach)) >= 2**31:
         raise ValueError(
-            f"pooling: expected fewer than 2^31 pixels, got {n} images of {h}x{w} and {p}x{q}"
+            f"pooling: expected fewer than 2^31 pixels, and 2^30 along an axis with its padding, "
+            f"got {n} images of {h}x{w} and {p}x{q}, {window}"
         )
     size = pack_size(launcher, channels, *arrays)
     grid, block = rectangle(pixels, channels // size, _WIDEST)
-    axes = zip((h, w), (p, q), *window[:2], window.padding, window.dilation, strict=True)
-    down, across = ((*sizes, padding[0], dilation) for *sizes, padding, dilation in axes)
+    # A stride or dilation that leads beyond the image, as it may where there is only one window or
+    # tap, is cut down to what leads beyond it just so.
+    axes = zip((h, w), (p, q), *window, reach, strict=True)
+    down, across = (
+        (pixels, windows, taps, min(stride, most), padding[0], min(dilation, most))
+        for pixels, windows, taps, stride, padding, dilation, most in axes
+    )
     shape = np.array((down, across, channels, n), _SHAPE)
     launcher.launch("pool2d.cu", f"{kernel}, {size}>", grid, block, [shape, *settings, *arrays])
