@@ -64,10 +64,16 @@ class Problem:
     def __post_init__(self) -> None:
         (n, h, w, c), (kh, kw, channels, o) = self.input_shape, self.weight_shape
         (p, q), (rows, columns) = self.result_size, self.window.padding
+        (stride_h, stride_w), (dilation_h, dilation_w) = self.window.stride, self.window.dilation
+        width = w + sum(columns)
+        # Of the results that a pixel takes part in, from the first to the last.
+        met = (kh - 1) * dilation_h // stride_h * q + (kw - 1) * dilation_w // stride_w + 1
         sizes = {
             # Twice: an offset may be that of a window that begins beyond the image's edge.
-            "an image with its padding": 2 * (h + sum(rows)) * (w + sum(columns)) * c,
+            "an image with its padding": 2 * (h + sum(rows)) * width * c,
+            "a slice of windows": SLICE * min(stride_w, width) * c,
             "a result's image": p * q * o,
+            "what a pixel takes part in": met * o,
             "the weight": kh * kw * channels * o,
             "the pixels of all images": n * h * w,
             "the pixels of all results": n * p * q,
