@@ -46,8 +46,14 @@ class CupyLauncher(Launcher):
         self._kernels: dict[tuple[str, str], Any] = {}
         self._copies = cupy.cuda.Stream(non_blocking=True)
         self._in_flight: deque[tuple[Any, Any]] = deque()  # events, and the pinned memory before
+        self.recording = False  # a step, as a graph
 
     def asarray(self, host: Array) -> Array:
+        if self.recording:
+            raise RuntimeError(
+                "capture: a step that copies from the host cannot be recorded, since it would copy "
+                "the same again each time; hand it arrays of the device"
+            )
         cuda = self.xp.cuda
         array = self.xp.empty(host.shape, host.dtype)
         if array.size == 0:
@@ -112,6 +118,7 @@ class CudaBackend(GpuBackend):
     """CuPy arrays; see `Backend.capture` for steps that are recorded as a CUDA graph."""
 
     asynchronous = True
+    launcher: CupyLauncher
 
     def __init__(self, launcher: CupyLauncher) -> None:
         super().__init__("cuda", launcher)
@@ -119,14 +126,6 @@ class CudaBackend(GpuBackend):
 
     def computing(self) -> AbstractContextManager[None]:
         return nullcontext()
-
-    def asarray(self, host: Array) -> Array:
-        if self._recording is not None:
-            raise RuntimeError(
-                "capture: a step that copies from the host cannot be recorded, since it would copy "
-                "the same again each time; hand it arrays of the device"
-            )
-        return super().asarray(host)
 
     def to_host(self, array: Array) -> Array:
         return self.xp.asnumpy(array)
@@ -145,12 +144,12 @@ class CudaBackend(GpuBackend):
         return _Captured(self, step)
 
     def _record(self, step: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> Any:
-        self._recording = _Recording(self.xp, arrays)
+        self._recording, self.launcher.recording = _Recording(self.xp, arrays), True
         try:
             self._recording.record(step)
             return self._recording
         finally:
-            self._recording = None
+            self._recording, self.launcher.recording = None, False
 
 
 class _Captured:

@@ -84,9 +84,10 @@ class Backend(ABC):
         """Return a function that does what `step` does, which a device may record and replay.
 
         `step` takes arrays of this device and returns arrays; it must do the same each time for
-        arrays of the same shapes and dtypes, and neither copy from the host nor look at a value.
-        It may draw with `bernoulli` and write into arrays that are there already. Python in it
-        runs only while it is recorded. What the function returns holds until it is called again.
+        arrays of the same shapes and dtypes, and neither copy from the host (as an optimiser's
+        update does, of rates and addresses) nor look at a value. It may draw with `bernoulli` and
+        write into arrays that are there already. Python in it runs only while it is recorded. What
+        the function returns holds until it is called again.
         """
         return step
 

@@ -284,7 +284,13 @@ def test_a_step_that_copies_from_the_host_or_looks_at_a_value_is_not_recorded(gp
     x = gpu.asarray(np.ones(4, np.float32))
     copying = gpu.capture(lambda x: (x + gpu.asarray(np.ones(4, np.float32)),))
     looking = gpu.capture(lambda x: (x * x.sum().item(),))
-    for step, error in ((copying, RuntimeError), (looking, cupy.CUDARuntimeError)):
+    rates = {"lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    updating = gpu.capture(lambda x: (gpu.sgd_update([x], [x], None, **rates), x)[1:])
+    for step, error in (
+        (copying, RuntimeError),
+        (updating, RuntimeError),  # it copies a table of addresses
+        (looking, cupy.CUDARuntimeError),
+    ):
         step(x)  # as it is, it may
         with pytest.raises(error):
             step(x)
