@@ -148,6 +148,12 @@ def c_type(array: Array, *others: Array | None) -> str:
     return _C_TYPES[dtype]
 
 
+def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless the array has this shape; None has any."""
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+
+
 def int32(value: int) -> np.int32:
     """The number as a 32-bit argument; raises `ValueError` where it does not fit."""
     if not -(2**31) <= value < 2**31:

@@ -45,6 +45,31 @@ def test_the_order_of_blocks_and_threads_changes_no_bit(method):
             assert a.tobytes() == b.tobytes(), (order, seed)
 
 
+# --- arrays of other shapes, which a kernel would read beyond -------------------------------------
+
+
+# Of these the last axis, which grows here, is free.
+FREE = {("matmul", 1), ("linear_grad", 1)}
+
+
+def array_arguments():
+    """The arrays of each kernel whose last axis others must have too, by kernel and position."""
+    for method, build in CALLS.items():
+        arguments, _ = build(np.random.default_rng(0), np.float32)
+        arrays = [k for k, a in enumerate(arguments) if isinstance(a, np.ndarray)]
+        if len(arrays) > 1:
+            yield from ((method, k) for k in arrays if (method, k) not in FREE)
+
+
+@pytest.mark.parametrize(("method", "position"), list(array_arguments()))
+def test_an_array_of_another_shape_is_refused(method, position):
+    arguments, options = CALLS[method](np.random.default_rng(0), np.float32)
+    given = arguments[position]
+    arguments[position] = np.concatenate([given, given[..., :1]], axis=-1)
+    with pytest.raises(ValueError, match=r"expected (shape|arrays of one shape)|go together"):
+        getattr(emulator_backend(), method)(*arguments, **options)
+
+
 # --- arrays that do not begin where a pack does ---------------------------------------------------
 
 

@@ -34,6 +34,7 @@ from tinygrad_mask.backends.launcher import (
     Launcher,
     c_type,
     ceil_div,
+    check_shape,
     int32,
 )
 
@@ -63,6 +64,11 @@ class Problem:
 
     def __post_init__(self) -> None:
         (n, h, w, c), (kh, kw, channels, o) = self.input_shape, self.weight_shape
+        if (kh, kw) != self.window.size or channels * self.groups != c or o % self.groups:
+            raise ValueError(
+                f"conv2d: input {self.input_shape}, weight {self.weight_shape}, {self.window} and "
+                f"{self.groups} groups do not go together"
+            )
         (p, q), (rows, columns) = self.result_size, self.window.padding
         (stride_h, stride_w), (dilation_h, dilation_w) = self.window.stride, self.window.dilation
         width = w + sum(columns)
@@ -172,6 +178,7 @@ def conv2d(
     """
     s = _problem(x.shape, weight.shape, window, groups)
     element = c_type(x, weight, bias)
+    check_shape("conv2d: bias", bias, weight.shape[3:])
     if s.is_matrix_product:
         rows, kernel = _as_rows(x, s), weight.reshape(s.taps * s.channels, weight.shape[3])
         return linear(launcher, rows, kernel, bias, activation).reshape(s.result_shape)
@@ -221,6 +228,8 @@ def conv2d_grad_input(
     """From `grad_output` (N, P, Q, O) the gradient of the input, (N, H, W, C)."""
     s = _problem(tuple(input_shape), weight.shape, window, groups)
     element = c_type(grad_output, weight, y)
+    check_shape("conv2d: grad_output", grad_output, s.result_shape)
+    check_shape("conv2d: y", y, s.result_shape)
     if s.is_matrix_product:
         needed = True, False, False
         rows, _, _ = linear_grad(
@@ -283,6 +292,8 @@ def conv2d_grad_weight(
     s = _problem(x.shape, tuple(weight_shape), window, groups)
     element, xp = c_type(grad_output, x, y), launcher.xp
     outputs = weight_shape[3]
+    check_shape("conv2d: grad_output", grad_output, s.result_shape)
+    check_shape("conv2d: y", y, s.result_shape)
     if s.pixels == 0 or outputs == 0:
         return xp.zeros(weight_shape, x.dtype), xp.zeros(outputs, x.dtype)
     if s.is_matrix_product:

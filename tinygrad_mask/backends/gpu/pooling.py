@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_mask.backends.gpu.channels import pack_size, rectangle
 from tinygrad_mask.backends.interface import Array, Window
-from tinygrad_mask.backends.launcher import Launcher, c_type
+from tinygrad_mask.backends.launcher import Launcher, c_type, check_shape
 
 _WIDEST = 64  # threads of a block along the channels
 
@@ -41,8 +41,8 @@ def max_pool2d_grad(
     """From `grad_output` and `taps` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
     if taps.dtype not in _TAPS:
         raise TypeError(f"max_pool2d: expected taps of uint8 or int32, got {taps.dtype}")
-    _check_shape("max_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
-    _check_shape("max_pool2d: taps", taps, grad_output.shape)
+    check_shape("max_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
+    check_shape("max_pool2d: taps", taps, grad_output.shape)
     grad_input = launcher.xp.empty(input_shape, grad_output.dtype)
     kernel = f"max_pool2d_grad<{c_type(grad_output)}, {_TAPS[taps.dtype]}"
     arrays = [grad_output, taps, grad_input]
@@ -68,7 +68,7 @@ def avg_pool2d_grad(
     count_include_pad: bool,
 ) -> Array:
     """From `grad_output` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
-    _check_shape("avg_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
+    check_shape("avg_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
     grad_input = launcher.xp.empty(input_shape, grad_output.dtype)
     settings = [np.bool_(count_include_pad)]
     kernel = f"avg_pool2d_grad<{c_type(grad_output)}"
@@ -80,11 +80,6 @@ def avg_pool2d_grad(
 def _output_shape(input_shape: tuple[int, ...], window: Window) -> tuple[int, ...]:
     n, h, w, c = input_shape
     return n, *window.output_size(h, w), c
-
-
-def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape != tuple(shape):
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {array.shape}")
 
 
 def _launch(
