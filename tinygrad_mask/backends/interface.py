@@ -6,6 +6,7 @@ result is a new array of the inputs' dtype. Names in the shapes: N images, H and
 width, C channels of the input, O of the output, P and Q height and width of the output.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -69,6 +70,14 @@ class Backend(ABC):
     @abstractmethod
     def asarray(self, host: Array) -> Array:
         """Return a NumPy array's contents as an array of this device; may share memory."""
+
+    def send(self, host: Array) -> Callable[[], Array]:
+        """Begin to bring a NumPy array to this device; the function returned gives the array.
+
+        A device may copy beside what it computes, until somebody asks for the array, which may
+        share memory as that of `asarray` may.
+        """
+        return functools.partial(self.asarray, host)
 
     @abstractmethod
     def to_host(self, array: Array) -> Array:
