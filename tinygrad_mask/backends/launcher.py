@@ -32,7 +32,8 @@ _C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 class Launcher(ABC):
     """Starts kernels of `kernels/cuda` on arrays of one array module.
 
-    `capability` is the compute capability to choose tiles by, (9, 0) for sm_90.
+    `capability` is the compute capability, (9, 0) for sm_90. No launch depends on it so far: the
+    same problem is computed in the same order everywhere.
     """
 
     xp: Any
