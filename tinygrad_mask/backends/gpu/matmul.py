@@ -14,11 +14,6 @@ SHAPE = np.dtype([(name, np.int32) for name in ("m", "n", "k", "batch", "split")
 """`MatmulShape` of matmul.cu."""
 
 
-def matmul(launcher: Launcher, x: Array, y: Array) -> Array:
-    """The matrix product of x (..., M, K) and y (..., K, N), the same leading axes in both."""
-    return multiply(launcher, x, y)[0]
-
-
 def linear(
     launcher: Launcher, x: Array, weight: Array, bias: Array | None, activation: FusedActivation
 ) -> Array:
