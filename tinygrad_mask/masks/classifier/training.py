@@ -144,7 +144,7 @@ class Trainer:
                 if stop():
                     self._look_at_outcomes(0)
                     raise InterruptedRunError
-                self._step(inputs, labels)
+                self._step(inputs(), labels())
                 now = time.perf_counter()
                 progress.seconds += now - start
                 start = now
@@ -157,8 +157,10 @@ class Trainer:
                     )
             self._look_at_outcomes(0)
 
-    def _batches(self, first: int) -> Iterator[tuple[Array, Array]]:
-        """Yield the epoch's batches from step `first` on: inputs and labels, on the device."""
+    def _batches(self, first: int) -> Iterator[tuple[Callable[[], Array], Callable[[], Array]]]:
+        """Yield the epoch's batches from step `first` on: inputs and labels, on their way to the
+        device (`Backend.send`).
+        """
         epoch = self.progress.epoch
         for step, (crops, labels) in enumerate(self.loader):
             if step < first:  # done before the run was taken up again
@@ -167,8 +169,8 @@ class Trainer:
                 key = (epoch, step)
                 rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
                 crops = augment(crops, rng)
-            inputs = self.classifier.inputs(crops, self.device)
-            yield inputs.data, self.backend.asarray(labels)
+            inputs = self.classifier.inputs(crops)
+            yield self.backend.send(inputs.data), self.backend.send(labels)
 
     def _step(self, inputs: Array, labels: Array) -> None:
         """Take one step on a batch."""
@@ -284,7 +286,7 @@ class Trainer:
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items, each when the next one is there: it gets to a GPU while this is used."""
+    """Yield the items, each when the next one is there: a batch is sent while this is used."""
     waiting: list[T] = []
     for item in items:
         waiting.append(item)
