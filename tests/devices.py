@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tinygrad_mask.backends import Backend, DeviceError, emulator_backend, get_backend
 from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.emulator import EmulatorError
+from tinygrad_mask.emulator.sass import disassembler
 
 NAMES = ("cpu", "cuda", "emulator")
 
@@ -35,6 +37,22 @@ def emulator_is_missing() -> str | None:
 
 needs_emulator = pytest.mark.usefixtures("emulator")
 """Skips a test, or with `pytestmark` a module, where there is no emulator; see conftest.py."""
+
+
+@functools.cache
+def disassembler_is_missing() -> str | None:
+    """Why there is no nvdisasm here, if there is none."""
+    try:
+        disassembler()
+    except EmulatorError as error:
+        return str(error)
+    return None
+
+
+needs_nvdisasm = pytest.mark.skipif(
+    disassembler_is_missing() is not None, reason=str(disassembler_is_missing())
+)
+"""Skips a test where machine code cannot be listed."""
 
 
 def each_backend(*, instruction_sets: bool = True, emulator: bool = True, gpu: bool = True):

@@ -22,12 +22,10 @@ _CONSTANT = re.compile(
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one file: `line` (from 1) reads `after` where it read `before`."""
+    """One change of one file: `line` (from 1) reads `after`."""
 
     file: str
     line: int
-    column: int
-    before: str
     after: str
 
     @property
@@ -61,4 +59,4 @@ def mutants() -> Iterator[Mutant]:
 
 def _changed(file: str, number: int, line: str, match: re.Match[str], by: str) -> Mutant:
     after = line[: match.start()] + by + line[match.end() :]
-    return Mutant(file, number, match.start(), line, after)
+    return Mutant(file, number, after)

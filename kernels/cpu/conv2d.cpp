@@ -92,7 +92,7 @@ void conv2d(const ConvShape& s, const T* x, const T* weight, const T* bias, Acti
         if (depthwise) {
             p.channels = p.outputs = s.c;
             p.weight_row = s.kw * s.c, p.weight_column = s.c;
-            correlate_depthwise(p);
+            correlate_depthwise<T>({p});
         } else {
             correlate(p);
         }
@@ -105,6 +105,7 @@ void conv2d_grad_input(const ConvShape& s, const T* grad_output, const T* y, Act
     const long channels = s.c / s.groups, outputs = s.o / s.groups;
     const bool depthwise = is_depthwise(s);
     const long row = s.kw * channels * s.o, column = channels * s.o;
+    std::vector<Correlation<T>> parts;
     for (long a = 0; a < std::min(s.stride_h, s.h); a++)
         for (long b = 0; b < std::min(s.stride_w, s.w); b++) {
             const Phase down = phase_of(a, s.h, s.kh, s.stride_h, s.top, s.dilation_h);
@@ -128,11 +129,12 @@ void conv2d_grad_input(const ConvShape& s, const T* grad_output, const T* y, Act
                 }
                 p.weight = weight + down.last_tap * row + across.last_tap * column + group * outputs;
                 if (depthwise)
-                    correlate_depthwise(p);
+                    parts.push_back(p);
                 else
                     correlate(p);
             }
         }
+    correlate_depthwise(parts);
 }
 
 template <class T>

@@ -5,6 +5,8 @@
 // window's taps, so that it is s x s convolutions of stride 1, each writing every s-th pixel.
 #pragma once
 
+#include <vector>
+
 #include "activation.h"
 
 // How the window lies along one axis: result r, tap i meets pixel r * stride + i * step + origin,
@@ -49,10 +51,11 @@ template <class T>
 void correlate(const Correlation<T>&);
 
 // The ways to do it. Winograd's algorithm is for 3 x 3 windows of stride 1, see winograd.cpp;
-// depthwise means that channel c alone makes output c, and ignores `weight_channel`.
+// depthwise means that channel c alone makes output c, and ignores `weight_channel`. It takes
+// several that see the same image, and does a row of each in turn while its pixels are in the cache.
 template <class T>
 void correlate_direct(const Correlation<T>&);
 template <class T>
-void correlate_depthwise(const Correlation<T>&);
+void correlate_depthwise(const std::vector<Correlation<T>>&);
 bool winograd_pays(const Correlation<float>&);
 void correlate_winograd(const Correlation<float>&);

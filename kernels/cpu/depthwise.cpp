@@ -1,6 +1,8 @@
 // Depthwise convolution: each channel has a window of its own, so that a vector of channels meets a
 // vector of weights and nothing is summed across channels.
 
+#include <vector>
+
 #include "band.h"
 #include "channels.h"
 #include "conv2d_grad.h"
@@ -29,56 +31,131 @@ inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, 
     for (int m = 0; m < M; m++) put(out + m * out_step, sum[m], count);
 }
 
-}  // namespace
+// A correlation with its weights tap after tap, and which results of a row, [begin, end), see all
+// columns of taps.
+template <class T>
+struct Ready {
+    Correlation<T> p;
+    const T* weights;
+    long begin, end;
+};
+
+inline Inside inside(const Axis& a, long r, long pixels) {
+    return Inside(r, a.stride, -a.origin, a.taps, a.step, pixels);
+}
 
 template <class T>
-void correlate_depthwise(const Correlation<T>& given) {
-    Correlation<T> p = given;
-    const long taps = p.rows.taps * p.columns.taps, size = p.n * p.h * p.w * p.pitch;
-    Scratch<T> weights(taps * p.channels), gated(p.gate == Activation::none ? 0 : size);
+Ready<T> make_ready(const Correlation<T>& p, T* weights) {
     T* to = weights;
     for (long i = 0; i < p.rows.taps; i++)
         for (long j = 0; j < p.columns.taps; j++)
             for (long c = 0; c < p.channels; c++)
                 *to++ = p.weight[i * p.weight_row + j * p.weight_column + c * p.weight_output];
-    if (p.gate != Activation::none) {
-        activation_grad<T>(p.gate, p.in, p.gate_output, gated, size);
-        p.in = gated;
-    }
-    const auto inside = [](const Axis& a, long r, long pixels) {
-        return Inside(r, a.stride, -a.origin, a.taps, a.step, pixels);
-    };
-    // Of the results of a row, those in the middle see all columns of taps.
     long begin = 0, end = p.columns.results;
     while (begin < end && inside(p.columns, begin, p.w).first > 0) begin++;
     while (end > begin && inside(p.columns, end - 1, p.w).last < p.columns.taps) end--;
+    return {p, weights, begin, end};
+}
+
+template <class T>
+void correlate_row(const Ready<T>& ready, long n, long r) {
+    const Correlation<T>& p = ready.p;
     constexpr long at_once = 4;  // results that share a load of the weights
-    for_each_range(p.n * p.rows.results, 1 + (1 << 13) / (p.columns.results * p.channels + 1),
-                   [&](long first, long last) {
-        for (long task = first; task < last; task++) {
-            const long n = task / p.rows.results, r = task % p.rows.results;
-            const Inside down = inside(p.rows, r, p.h);
-            const T* image = p.in + n * p.h * p.w * p.pitch;
-            const long row = r * p.rows.stride + p.rows.origin;
-            const long out_step = p.columns.out_step * p.out_pitch;
-            T* out = p.out_at(n, r, 0);
-            for (long s = 0; s < p.columns.results;) {
-                const Inside across = inside(p.columns, s, p.w);
-                const bool several = s >= begin && s + at_once <= end;
-                for_each_channels<T>(p.channels, [&](long c, auto count) {
-                    const Vector<T> bias = p.bias ? get(p.bias + c, count) : Vector<T>{};
-                    T* to = out + s * out_step + c;
-                    if (several)
-                        correlate_pixels<T, at_once>(p, image, row, s, down, across, weights, c,
-                                                     bias, to, count);
-                    else
-                        correlate_pixels<T, 1>(p, image, row, s, down, across, weights, c, bias, to,
-                                               count);
-                });
-                s += several ? at_once : 1;
-            }
-            activate_row(p, n, r);
+    const Inside down = inside(p.rows, r, p.h);
+    const T* image = p.in + n * p.h * p.w * p.pitch;
+    const long row = r * p.rows.stride + p.rows.origin;
+    for (long s = 0; s < p.columns.results;) {
+        const Inside across = inside(p.columns, s, p.w);
+        const bool several = s >= ready.begin && s + at_once <= ready.end;
+        T* out = p.out_at(n, r, s);
+        for_each_channels<T>(p.channels, [&](long c, auto count) {
+            const Vector<T> bias = p.bias ? get(p.bias + c, count) : Vector<T>{};
+            if (several)
+                correlate_pixels<T, at_once>(p, image, row, s, down, across, ready.weights, c, bias,
+                                             out + c, count);
+            else
+                correlate_pixels<T, 1>(p, image, row, s, down, across, ready.weights, c, bias,
+                                       out + c, count);
+        });
+        s += several ? at_once : 1;
+    }
+    activate_row(p, n, r);
+}
+
+// The results [first, last) of a row whose tap in column j meets pixels, and how far from pixel
+// s * stride that is.
+struct Meeting {
+    long first, last, offset;
+    Meeting(const Axis& a, long j, long pixels) : offset(j * a.step + a.origin) {
+        first = offset < 0 ? (-offset + a.stride - 1) / a.stride : 0;
+        last = offset < pixels ? std::min((pixels - 1 - offset) / a.stride + 1, a.results) : 0;
+        last = std::max(first, last);
+    }
+};
+
+// Add to the gradients of J taps beside each other what they met in a row of pixels, times the
+// gradients g of the row of results, each of which is read once for all of them.
+template <class T, int J, class Count>
+inline void add_met(const Correlation<T>& p, const T* pixels, const T* g, const Meeting* meeting,
+                    T* to, Count count) {
+    const long x_step = p.columns.stride * p.pitch, g_step = p.channels;
+    const T* x[J];
+    Vector<T> even[J], odd[J];
+    long first = 0, last = p.columns.results;
+    for (int j = 0; j < J; j++) {
+        x[j] = pixels + meeting[j].offset * p.pitch;
+        even[j] = get(to + j * p.channels, count), odd[j] = Vector<T>{};
+        first = std::max(first, meeting[j].first), last = std::min(last, meeting[j].last);
+    }
+    last = std::max(first, last);
+    long s = first;
+    for (; s + 2 <= last; s += 2) {
+        const Vector<T> g0 = get(g + s * g_step, count), g1 = get(g + (s + 1) * g_step, count);
+        for (int j = 0; j < J; j++) {
+            even[j] += get(x[j] + s * x_step, count) * g0;
+            odd[j] += get(x[j] + (s + 1) * x_step, count) * g1;
         }
+    }
+    for (int j = 0; j < J; j++) {
+        const auto add = [&](long begin, long end) {
+            for (long k = begin; k < end; k++)
+                even[j] += get(x[j] + k * x_step, count) * get(g + k * g_step, count);
+        };
+        add(meeting[j].first, std::min(first, meeting[j].last));
+        add(s, last);
+        add(std::max(last, meeting[j].first), meeting[j].last);
+        put(to + j * p.channels, even[j] + odd[j], count);
+    }
+}
+
+}  // namespace
+
+template <class T>
+void correlate_depthwise(const std::vector<Correlation<T>>& parts) {
+    if (parts.empty()) return;
+    const Correlation<T>& one = parts.front();
+    long rows = 0, pixels = 0, taps = 0;
+    for (const Correlation<T>& p : parts) {
+        rows = std::max(rows, p.rows.results), taps += p.rows.taps * p.columns.taps;
+        pixels += p.columns.results;
+    }
+    const long size = one.n * one.h * one.w * one.pitch;
+    Scratch<T> weights(taps * one.channels), gated(one.gate == Activation::none ? 0 : size);
+    if (one.gate != Activation::none)
+        activation_grad<T>(one.gate, one.in, one.gate_output, gated, size);
+    std::vector<Ready<T>> ready;
+    T* to = weights;
+    for (const Correlation<T>& p : parts) {
+        ready.push_back(make_ready(p, to));
+        if (one.gate != Activation::none) ready.back().p.in = gated;
+        to += p.rows.taps * p.columns.taps * p.channels;
+    }
+    for_each_range(one.n * rows, 1 + (1 << 13) / (pixels * one.channels + 1),
+                   [&](long first, long last) {
+        for (long task = first; task < last; task++)
+            for (const Ready<T>& part : ready)
+                if (task % rows < part.p.rows.results)
+                    correlate_row(part, task / rows, task % rows);
     });
 }
 
@@ -88,41 +165,36 @@ template <class T>
 void grad_weight_depthwise(const Correlation<T>& p, const OutputGradient<T>& grad, T* grad_weight,
                            T* grad_bias) {
     const long taps = p.rows.taps * p.columns.taps, size = (taps + 1) * p.channels;
+    std::vector<Meeting> columns;
+    for (long j = 0; j < p.columns.taps; j++) columns.emplace_back(p.columns, j, p.w);
     sum_over_bands<T>(p, size, [&](long image, long first, long results, T* sums) {
-        Scratch<T> buffer(needs_copy(p) ? band_size(p, results) : 0);
-        const Band<T> band = take_band<T>(p, image, first, results, buffer);
         Scratch<T> copy(grad.activation == Activation::none ? 0
                                                             : p.columns.results * p.channels);
-        for (long r = 0; r < results; r++) {
-            const long at = (image * p.rows.results + first + r) * p.columns.results * p.channels;
+        for (long r = first; r < first + results; r++) {
+            const long at = (image * p.rows.results + r) * p.columns.results * p.channels;
             const T* g = grad.data + at;
             if (grad.activation != Activation::none) {
                 activation_grad_here<T>(grad.activation, g, grad.y + at, copy,
                                         p.columns.results * p.channels);
                 g = copy;
             }
-            const T* row = band.data + r * p.rows.stride * band.row_step;
-            const long a_step = p.columns.stride * band.pixel_step;
-            for_each_vector<T>(p.channels, [&](long c, auto get, auto put) {
-                for (long i = 0; i < p.rows.taps; i++)
-                    for (long j = 0; j < p.columns.taps; j++) {
-                        T* to = sums + (i * p.columns.taps + j) * p.channels + c;
-                        const T* tap = row + i * p.rows.step * band.row_step +
-                                       j * p.columns.step * band.pixel_step + c;
-                        Vector<T> even = get(to), odd{};
-                        long s = 0;
-                        for (; s + 2 <= p.columns.results; s += 2) {
-                            even += get(tap + s * a_step) * get(g + s * p.channels + c);
-                            odd += get(tap + (s + 1) * a_step) * get(g + (s + 1) * p.channels + c);
-                        }
-                        if (s < p.columns.results)
-                            even += get(tap + s * a_step) * get(g + s * p.channels + c);
-                        put(to, even + odd);
-                    }
+            for_each_channels<T>(p.channels, [&](long c, auto count) {
+                for (long i = 0; i < p.rows.taps; i++) {
+                    const long row = r * p.rows.stride + i * p.rows.step + p.rows.origin;
+                    if (row < 0 || row >= p.h) continue;
+                    const T* pixels = p.in + (image * p.h + row) * p.w * p.pitch + c;
+                    T* to = sums + i * p.columns.taps * p.channels + c;
+                    long j = 0;
+                    for (; j + 3 <= p.columns.taps; j += 3)
+                        add_met<T, 3>(p, pixels, g + c, &columns[j], to + j * p.channels, count);
+                    for (; j < p.columns.taps; j++)
+                        add_met<T, 1>(p, pixels, g + c, &columns[j], to + j * p.channels, count);
+                }
                 T* to = sums + taps * p.channels + c;
-                Vector<T> total = get(to);
-                for (long s = 0; s < p.columns.results; s++) total += get(g + s * p.channels + c);
-                put(to, total);
+                Vector<T> total = get(to, count);
+                for (long s = 0; s < p.columns.results; s++)
+                    total += get(g + s * p.channels + c, count);
+                put(to, total, count);
             });
         }
     }, [&](const T* sums) {
@@ -132,7 +204,7 @@ void grad_weight_depthwise(const Correlation<T>& p, const OutputGradient<T>& gra
 }
 
 #define INSTANTIATE(T)                                                                        \
-    template void correlate_depthwise<T>(const Correlation<T>&);                              \
+    template void correlate_depthwise<T>(const std::vector<Correlation<T>>&);                  \
     template void grad_weight_depthwise<T>(const Correlation<T>&, const OutputGradient<T>&, T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -60,6 +60,15 @@ def test_wrong_results_are_found(tmp_path):
     assert all("not as expected" in outcome.findings[0] for outcome in outcomes)
 
 
+@pytest.mark.parametrize("number", [-1, 2, 3])
+def test_what_is_expected_of_no_array_is_told(tmp_path, number):
+    file = broken(tmp_path, "", "")
+    script = file.with_suffix(".py")
+    script.write_text(script.read_text().replace("expected={1:", f"expected={{{number}:"))
+    outcome = next(check.check_file(file))
+    assert outcome.findings == (f"row_sums: there is nothing of shape (3,) in {number}",)
+
+
 DESCRIPTION = """
 import numpy as np
 from tinygrad_mask.emulator.check import Launch

@@ -397,3 +397,25 @@ def test_interrupted(compiled):
         function.launch(1, 1, [out, np.int32(1)])
     timer.join()
     function.launch(1, 1, [out, np.int32(0)])
+
+
+def interrupted(function, x, timer):
+    """Launch what takes longer than the timer, and looks at nothing before the block's end."""
+    function.launch(1, 1024, [x, x.copy(), np.int32(2000)])
+    timer.join()  # should it have been faster all the same
+
+
+def test_an_interrupt_ends_no_launch_of_another_thread(compiled):
+    """That one gets no KeyboardInterrupt, and would go on with results that are not whole."""
+    numbers, many = compiled(ADDRESSES).function("dimensions"), compiled(MANY).function("many")
+    out, x = np.zeros(1 << 23, np.uint32), np.zeros(1024, np.int32)
+    numbers.launch(1, 1, [out])  # compiled before it counts
+    many.launch(1, 1024, [x, x.copy(), np.int32(0)])
+    other = threading.Thread(target=numbers.launch, args=(out.size, 1, [out]))
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    other.start()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(many, x, timer)
+    other.join()
+    assert (out == np.arange(out.size)).all()

@@ -188,7 +188,9 @@ def test_pointers_in_structs_and_in_memory(compiled, mode):
         if (threadIdx.x < mine.n) mine.data[threadIdx.x] = 2 + blockIdx.x;
     }"""
     dtype = np.dtype([("data", "u8"), ("n", "i4")], align=True)
-    arrays = [np.zeros(n, np.float32) for n in (3, 5, 7)]
+    # Of one block, far apart: an address near an array is told as that array's.
+    apart = np.zeros((3, 1 << 18), np.float32)
+    arrays = [row[:n] for row, n in zip(apart, (3, 5, 7), strict=True)]
     items = np.array([(a.ctypes.data, a.size) for a in arrays], dtype)
     function = compiled(source).function("fill")
     function.launch(2, 8, [items[0], items[1:]], reachable=arrays, mode=mode)

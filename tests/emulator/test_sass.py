@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tinygrad_mask.emulator import CompileError, EmulatorError, nvrtc, sass
-from tinygrad_mask.emulator.sass import Instruction, disassembler, machine_code, natural_loops
+from tinygrad_mask.emulator.loops import natural_loops
+from tinygrad_mask.emulator.sass import Instruction, disassembler, machine_code, successors
 
 SOURCE = """
 #define KERNEL extern "C" __global__ void
@@ -243,7 +244,8 @@ def code(*lines: str) -> list[Instruction]:
     ],
 )
 def test_natural_loops(lines, loops):
-    assert natural_loops(code(*[line.replace("BRA.U ", "BRA ") for line in lines])) == loops
+    instructions = code(*[line.replace("BRA.U ", "BRA ") for line in lines])
+    assert natural_loops(successors(instructions)) == loops
 
 
 def test_a_mix_is_plain_data():

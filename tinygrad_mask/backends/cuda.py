@@ -1,8 +1,9 @@
 """The device `cuda`: CuPy arrays, and the kernels of `kernels/cuda` compiled for the GPU at hand.
 
 Nothing waits for the GPU but what hands a number to the host. Copies to it start from pinned memory
-and run on a stream of their own: beside kernels that were launched before the copy's turn came, so
-that whoever hands over a batch before he starts the step on the last one gets the copy for nothing.
+and run on a stream of their own. They wait for what was launched before them, and only what asks
+for the array waits for them: a batch that is sent before the step on the last one is launched
+arrives beside that step (`Backend.send`).
 """
 
 import functools
@@ -45,13 +46,25 @@ class CupyLauncher(Launcher):
         self.capability = divmod(int(device.compute_capability), 10)
         self._kernels: dict[tuple[str, str], Any] = {}
         self._copies = cupy.cuda.Stream(non_blocking=True)
-        self._in_flight: deque[tuple[Any, Any]] = deque()  # events, and the pinned memory before
+        # Events, and what must be there until then: the pinned memory, and the array, whose memory
+        # others would be given if nobody asked for it.
+        self._in_flight: deque[tuple[Any, Any, Array]] = deque()
+        self.recording = False  # a step, as a graph
 
     def asarray(self, host: Array) -> Array:
+        return self.send(host)()
+
+    def send(self, host: Array) -> Callable[[], Array]:
+        """Begin to copy an array; see `Backend.send`."""
+        if self.recording:
+            raise RuntimeError(
+                "capture: a step that copies from the host cannot be recorded, since it would copy "
+                "the same again each time; hand it arrays of the device"
+            )
         cuda = self.xp.cuda
         array = self.xp.empty(host.shape, host.dtype)
         if array.size == 0:
-            return array
+            return lambda: array
         while self._in_flight and self._in_flight[0][0].done:
             self._in_flight.popleft()
         memory = cuda.alloc_pinned_memory(array.nbytes)
@@ -62,9 +75,13 @@ class CupyLauncher(Launcher):
         self._copies.wait_event(compute.record(cuda.Event(disable_timing=True)))
         array.data.copy_from_host_async(memory.ptr, array.nbytes, self._copies)
         copied = self._copies.record(cuda.Event(disable_timing=True))
-        compute.wait_event(copied)
-        self._in_flight.append((copied, memory))
-        return array
+        self._in_flight.append((copied, memory, array))
+
+        def arrived() -> Array:
+            cuda.get_current_stream().wait_event(copied)
+            return array
+
+        return arrived
 
     def address(self, array: Array) -> int:
         pointer: Any = array.data  # no memoryview, as NumPy's is
@@ -112,6 +129,7 @@ class CudaBackend(GpuBackend):
     """CuPy arrays; see `Backend.capture` for steps that are recorded as a CUDA graph."""
 
     asynchronous = True
+    launcher: CupyLauncher
 
     def __init__(self, launcher: CupyLauncher) -> None:
         super().__init__("cuda", launcher)
@@ -120,13 +138,8 @@ class CudaBackend(GpuBackend):
     def computing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def asarray(self, host: Array) -> Array:
-        if self._recording is not None:
-            raise RuntimeError(
-                "capture: a step that copies from the host cannot be recorded, since it would copy "
-                "the same again each time; hand it arrays of the device"
-            )
-        return super().asarray(host)
+    def send(self, host: Array) -> Callable[[], Array]:
+        return self.launcher.send(host)
 
     def to_host(self, array: Array) -> Array:
         return self.xp.asnumpy(array)
@@ -145,12 +158,12 @@ class CudaBackend(GpuBackend):
         return _Captured(self, step)
 
     def _record(self, step: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> Any:
-        self._recording = _Recording(self.xp, arrays)
+        self._recording, self.launcher.recording = _Recording(self.xp, arrays), True
         try:
             self._recording.record(step)
             return self._recording
         finally:
-            self._recording = None
+            self._recording, self.launcher.recording = None, False
 
 
 class _Captured:

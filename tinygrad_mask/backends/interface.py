@@ -6,6 +6,7 @@ result is a new array of the inputs' dtype. Names in the shapes: N images, H and
 width, C channels of the input, O of the output, P and Q height and width of the output.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -70,6 +71,14 @@ class Backend(ABC):
     def asarray(self, host: Array) -> Array:
         """Return a NumPy array's contents as an array of this device; may share memory."""
 
+    def send(self, host: Array) -> Callable[[], Array]:
+        """Begin to bring a NumPy array to this device; the function returned gives the array.
+
+        A device may copy beside what it computes, until somebody asks for the array, which may
+        share memory as that of `asarray` may.
+        """
+        return functools.partial(self.asarray, host)
+
     @abstractmethod
     def to_host(self, array: Array) -> Array:
         """Return an array of this device as a NumPy array; may share memory."""
@@ -84,9 +93,10 @@ class Backend(ABC):
         """Return a function that does what `step` does, which a device may record and replay.
 
         `step` takes arrays of this device and returns arrays; it must do the same each time for
-        arrays of the same shapes and dtypes, and neither copy from the host nor look at a value.
-        It may draw with `bernoulli` and write into arrays that are there already. Python in it
-        runs only while it is recorded. What the function returns holds until it is called again.
+        arrays of the same shapes and dtypes, and neither copy from the host (as an optimiser's
+        update does, of rates and addresses) nor look at a value. It may draw with `bernoulli` and
+        write into arrays that are there already. Python in it runs only while it is recorded. What
+        the function returns holds until it is called again.
         """
         return step
 

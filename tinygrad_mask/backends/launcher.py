@@ -32,7 +32,8 @@ _C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 class Launcher(ABC):
     """Starts kernels of `kernels/cuda` on arrays of one array module.
 
-    `capability` is the compute capability to choose tiles by, (9, 0) for sm_90.
+    `capability` is the compute capability, (9, 0) for sm_90. No launch depends on it so far: the
+    same problem is computed in the same order everywhere.
     """
 
     xp: Any
@@ -146,6 +147,12 @@ def c_type(array: Array, *others: Array | None) -> str:
         if other is not None and other.dtype != dtype:
             raise TypeError(f"expected arrays of one dtype, got {dtype} and {other.dtype}")
     return _C_TYPES[dtype]
+
+
+def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless the array has this shape; None has any."""
+    if array is not None and array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
 
 
 def int32(value: int) -> np.int32:

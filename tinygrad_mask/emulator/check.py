@@ -190,7 +190,7 @@ def _check(program: Program, launch: Launch, seed: int) -> Iterator[str]:
     if first is None or found:
         return
     for number, expected in launch.expected.items():
-        result = first[number]
+        result = first[number] if 0 <= number < len(launch.arguments) else None
         if result is None or result.shape != np.shape(expected):
             yield f"{launch.kernel}: there is nothing of shape {np.shape(expected)} in {number}"
         elif not np.allclose(result, expected, launch.rtol, launch.atol, equal_nan=True):

@@ -27,7 +27,8 @@ from tinygrad_mask.emulator.cache import cached, digest
 from tinygrad_mask.emulator.counts import Counts, collect
 from tinygrad_mask.emulator.errors import EmulatorError
 from tinygrad_mask.emulator.findings import kernel_error
-from tinygrad_mask.emulator.ptx import Module, Variable, parse_module
+from tinygrad_mask.emulator.ptx import Module, Variable
+from tinygrad_mask.emulator.ptx_parser import parse_module
 from tinygrad_mask.emulator.toolchain import compile_kernel, kernel_key, load_runtime
 from tinygrad_mask.emulator.translate import RED_ZONE, Description, translate
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from tinygrad_mask.emulator import nvrtc
 from tinygrad_mask.emulator.cache import cached, digest
 from tinygrad_mask.emulator.errors import EmulatorError
+from tinygrad_mask.emulator.loops import natural_loops
 
 INSTRUCTION_BYTES = 16  # of every architecture from 7.0 on
 
@@ -141,7 +142,7 @@ class MachineCode:
     @functools.cached_property
     def loops(self) -> tuple[tuple[int, ...], ...]:
         """The numbers of the instructions of each loop, inner loops before outer ones."""
-        return natural_loops(self.instructions)
+        return natural_loops(successors(self.instructions))
 
     @functools.cached_property
     def hot_loop(self) -> Mix | None:
@@ -159,42 +160,13 @@ class MachineCode:
         return min(hot, key=lambda m: m.total, default=None)
 
 
-# --- loops ----------------------------------------------------------------------------------------
-
-
-def natural_loops(instructions: Sequence[Instruction]) -> tuple[tuple[int, ...], ...]:
-    """Return the numbers of the instructions of each natural loop, the shortest first.
-
-    A branch to an instruction that every way to the branch passes closes a loop (Aho, Lam, Sethi
-    and Ullman, Compilers, section 9.6). Loops with the same first instruction are one.
-    """
-    successors = _successors(instructions)
-    predecessors: list[list[int]] = [[] for _ in instructions]
-    for i, following in enumerate(successors):
-        for j in following:
-            predecessors[j].append(i)
-    dominators = _immediate_dominators(successors, predecessors)
-    loops: dict[int, set[int]] = {}
-    for i in dominators:
-        for j in successors[i]:
-            if j <= i and _dominates(j, i, dominators):
-                body = loops.setdefault(j, {j})
-                todo = [i]
-                while todo:
-                    k = todo.pop()
-                    if k not in body:
-                        body.add(k)
-                        todo += [p for p in predecessors[k] if p in dominators]
-    return tuple(sorted((tuple(sorted(body)) for body in loops.values()), key=len))
-
-
-def _successors(instructions: Sequence[Instruction]) -> list[list[int]]:
+def successors(instructions: Sequence[Instruction]) -> list[list[int]]:
     """Return the numbers of the instructions that each may be followed by.
 
     `BSYNC B0` goes where the last `BSSY B0` before it says that the threads meet again.
     """
     meetings: dict[str, int] = {}
-    successors = []
+    found = []
     for i, instruction in enumerate(instructions):
         name, target = instruction.name, instruction.target
         following = [i + 1]
@@ -209,63 +181,8 @@ def _successors(instructions: Sequence[Instruction]) -> list[list[int]]:
             following = [target, i + 1] if conditional else [target]
         elif name in ("EXIT", "RET", "BRX", "KILL"):
             following = [i + 1] if instruction.predicate else []
-        successors.append([j for j in following if j < len(instructions)])
-    return successors
-
-
-def _immediate_dominators(
-    successors: list[list[int]], predecessors: list[list[int]]
-) -> dict[int, int]:
-    """Return for each instruction that can be reached the last that every way to it passes.
-
-    Cooper, Harvey and Kennedy, A Simple, Fast Dominance Algorithm, 2001.
-    """
-    order = _postorder(successors)
-    rank = {node: k for k, node in enumerate(order)}
-    dominators = {0: 0} if order else {}
-
-    def common(one: int, other: int) -> int:
-        while one != other:
-            while rank[one] < rank[other]:
-                one = dominators[one]
-            while rank[other] < rank[one]:
-                other = dominators[other]
-        return one
-
-    changed = True
-    while changed:
-        changed = False
-        for node in reversed(order[:-1]):
-            known = [p for p in predecessors[node] if p in dominators]
-            new = functools.reduce(common, known)
-            if dominators.get(node) != new:
-                dominators[node] = new
-                changed = True
-    return dominators
-
-
-def _postorder(successors: list[list[int]]) -> list[int]:
-    """Return the instructions that can be reached from the first, each after its successors."""
-    if not successors:
-        return []
-    order, seen = [], {0}
-    stack: list[tuple[int, Iterator[int]]] = [(0, iter(successors[0]))]
-    while stack:
-        node, rest = stack[-1]
-        following = next((j for j in rest if j not in seen), None)
-        if following is None:
-            order.append(node)
-            stack.pop()
-        else:
-            seen.add(following)
-            stack.append((following, iter(successors[following])))
-    return order
-
-
-def _dominates(first: int, then: int, dominators: dict[int, int]) -> bool:
-    while then != first and dominators[then] != then:
-        then = dominators[then]
-    return then == first
+        found.append([j for j in following if j < len(instructions)])
+    return found
 
 
 # --- from a source to machine code ----------------------------------------------------------------

@@ -74,7 +74,8 @@ def _host_flags() -> tuple[str, ...]:
 
 
 _TRANSLATOR = [
-    *("ptx", "emitter", "instructions", "conversions", "memory", "control", "kinds", "translate")
+    *("ptx", "ptx_parser", "emitter", "instructions", "conversions", "memory", "control", "kinds"),
+    "translate",
 ]
 
 

@@ -28,8 +28,8 @@ from tinygrad_mask.emulator.ptx import (
     Targets,
     Variable,
     Vector,
-    parse_body,
 )
+from tinygrad_mask.emulator.ptx_parser import parse_body
 
 RED_ZONE = 128
 """Bytes of nothing between shared variables in check mode."""

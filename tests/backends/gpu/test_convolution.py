@@ -346,17 +346,19 @@ def test_steps_far_beyond_the_image_are_right(p):
 
 
 @pytest.mark.parametrize(
-    ("image", "kernel", "what"),
+    ("image", "kernel", "stride", "what"),
     [
-        ((1, 2**14, 2**14, 8), (3, 3, 8, 4), "an image with its padding"),
-        ((1, 2**12, 2**12, 4), (3, 3, 4, 2**8), "a result's image"),
-        ((1, 4, 4, 2**14), (3, 3, 2**14, 2**14), "the weight"),
-        ((2**20, 2**6, 2**6, 1), (3, 3, 1, 4), "the pixels of all images"),
+        ((1, 2**14, 2**14, 8), (3, 3, 8, 4), 1, "an image with its padding"),
+        ((2, 1, 2**29, 1), (1, 1, 1, 4), 2**29, "a slice of windows"),
+        ((1, 2**12, 2**12, 4), (3, 3, 4, 2**8), 1, "a result's image"),
+        ((1, 2**15, 2**13, 1), (2**15 - 1, 1, 1, 16), 1, "what a pixel takes part in"),
+        ((1, 4, 4, 2**14), (3, 3, 2**14, 2**14), 1, "the weight"),
+        ((2**20, 2**6, 2**6, 1), (3, 3, 1, 4), 1, "the pixels of all images"),
     ],
 )
-def test_sizes_that_kernels_cannot_count_are_refused(image, kernel, what):
+def test_sizes_that_kernels_cannot_count_are_refused(image, kernel, stride, what):
     x, weight = (np.broadcast_to(np.float32(0), shape) for shape in (image, kernel))
-    window = Window(kernel[:2])
+    window = Window(kernel[:2], (stride, stride))
     grad = np.broadcast_to(np.float32(0), Problem(image, kernel, window).output_shape)
     launcher = Recording("fast")
     for call in (

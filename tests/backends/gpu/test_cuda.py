@@ -129,6 +129,17 @@ def test_a_copy_to_the_gpu_waits_for_earlier_kernels_and_later_ones_wait_for_it(
     assert waits == ("wait", compute, after[2])
 
 
+def test_what_is_sent_is_waited_for_when_it_is_asked_for(gpu, cupy):
+    sent = gpu.send(np.arange(3))
+    assert [entry[0] for entry in cupy._state.log] == ["record", "wait", "copy", "record"]
+    copied = cupy._state.log[-1][2]
+    np.testing.assert_array_equal(gpu.to_host(sent()), [0, 1, 2])
+    assert cupy._state.log[4:] == [("wait", cupy.cuda.get_current_stream(), copied)]
+    assert gpu.send(np.zeros((0, 2)))().shape == (0, 2)
+    host = np.arange(3)
+    assert get_backend("cpu").send(host)() is host
+
+
 def test_pinned_memory_lives_until_it_is_copied(gpu, cupy, monkeypatch):
     monkeypatch.setattr(cupy.Event, "done", False)
     gpu.asarray(np.ones(3))
@@ -284,7 +295,13 @@ def test_a_step_that_copies_from_the_host_or_looks_at_a_value_is_not_recorded(gp
     x = gpu.asarray(np.ones(4, np.float32))
     copying = gpu.capture(lambda x: (x + gpu.asarray(np.ones(4, np.float32)),))
     looking = gpu.capture(lambda x: (x * x.sum().item(),))
-    for step, error in ((copying, RuntimeError), (looking, cupy.CUDARuntimeError)):
+    rates = {"lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    updating = gpu.capture(lambda x: (gpu.sgd_update([x], [x], None, **rates), x)[1:])
+    for step, error in (
+        (copying, RuntimeError),
+        (updating, RuntimeError),  # it copies a table of addresses
+        (looking, cupy.CUDARuntimeError),
+    ):
         step(x)  # as it is, it may
         with pytest.raises(error):
             step(x)

@@ -5,7 +5,7 @@ import pytest
 from devices import needs_emulator
 from kernel_calls import CALLS, WINDOW, call
 
-from tinygrad_mask.backends import Backend, emulator_backend
+from tinygrad_mask.backends import Backend, Window, emulator_backend
 from tinygrad_mask.backends.gpu.backend import GpuBackend
 from tinygrad_mask.backends.reference import ReferenceBackend
 
@@ -43,6 +43,31 @@ def test_the_order_of_blocks_and_threads_changes_no_bit(method):
         other = call(emulator_backend("fast", order=order, seed=seed), method, np.float32)
         for a, b in zip(forward, other, strict=True):
             assert a.tobytes() == b.tobytes(), (order, seed)
+
+
+# --- arrays of other shapes, which a kernel would read beyond -------------------------------------
+
+
+# Of these the last axis, which grows here, is free.
+FREE = {("matmul", 1), ("linear_grad", 1)}
+
+
+def array_arguments():
+    """The arrays of each kernel whose last axis others must have too, by kernel and position."""
+    for method, build in CALLS.items():
+        arguments, _ = build(np.random.default_rng(0), np.float32)
+        arrays = [k for k, a in enumerate(arguments) if isinstance(a, np.ndarray)]
+        if len(arrays) > 1:
+            yield from ((method, k) for k in arrays if (method, k) not in FREE)
+
+
+@pytest.mark.parametrize(("method", "position"), list(array_arguments()))
+def test_an_array_of_another_shape_is_refused(method, position):
+    arguments, options = CALLS[method](np.random.default_rng(0), np.float32)
+    given = arguments[position]
+    arguments[position] = np.concatenate([given, given[..., :1]], axis=-1)
+    with pytest.raises(ValueError, match=r"expected (shape|arrays of one shape)|go together"):
+        getattr(emulator_backend(), method)(*arguments, **options)
 
 
 # --- arrays that do not begin where a pack does ---------------------------------------------------
@@ -89,3 +114,21 @@ def test_a_parameter_of_which_one_array_begins_within_a_pack(which):
     emulator_backend("check").adam_update(*lists, **options)
     ReferenceBackend().adam_update(*expected, **options)
     np.testing.assert_allclose(lists, expected, rtol=1e-5)
+
+
+# --- windows whose steps lead far beyond the image ------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [2**31 - 1, 2**31])
+@pytest.mark.parametrize("what", ["stride", "dilation"])
+def test_pooling_takes_steps_far_beyond_the_image(what, step):
+    sizes = {"stride": (2, 2), "dilation": (1, 1)}  # of one window, or of one tap
+    window = Window(sizes[what], **{what: (step, step)})
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 5, 6, 4)).astype(np.float32)
+    grad_output = rng.standard_normal((1, *window.output_size(5, 6), 4)).astype(np.float32)
+    _, taps = ReferenceBackend().max_pool2d(x, window)
+    compare("max_pool2d", x, window)
+    compare("max_pool2d_grad", grad_output, taps, x.shape, window)
+    compare("avg_pool2d", x, window, True)
+    compare("avg_pool2d_grad", grad_output, x.shape, window, True)

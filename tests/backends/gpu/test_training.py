@@ -149,7 +149,17 @@ def test_a_run_on_a_gpu_that_diverges_says_in_which_step():
 def test_a_loop_looks_at_an_outcome_when_the_next_step_was_begun(gpu):
     trainer = make_trainer("mlp", "cuda")
     [first, second, _] = trainer._batches()
-    trainer._step(*first)
+    trainer._step(*(sent() for sent in first))
     assert trainer.progress.step == 0
-    trainer._step(*second)
-    assert (trainer.progress.step, trainer.progress.seen) == (1, len(first[1]))
+    trainer._step(*(sent() for sent in second))
+    assert (trainer.progress.step, trainer.progress.seen) == (1, 7)
+
+
+def test_a_batch_is_sent_before_the_step_on_the_last_one_and_waited_for_after_it(gpu):
+    trainer = make_trainer("mlp", "cuda")
+    compute = fake_cupy.cuda.get_current_stream()
+    fake_cupy._state.log.clear()
+    trainer.run(lambda: None)
+    waits = [k for k, entry in enumerate(fake_cupy._state.log) if entry[:2] == ("wait", compute)]
+    copies = [k for k, entry in enumerate(fake_cupy._state.log) if entry[0] == "copy"]
+    assert sum(k < waits[0] for k in copies) == 4  # inputs and labels of two batches

@@ -11,17 +11,13 @@ Which of them a problem gets:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from tinygrad_mask.backends.gpu.activation import activation_grad
 from tinygrad_mask.backends.gpu.matmul import linear, linear_grad, sum_splits
+from tinygrad_mask.backends.gpu.problem import Problem, convolution_problem
 from tinygrad_mask.backends.gpu.tiles import (
     ACTIVATIONS,
-    MOST,
     MULTIPROCESSORS,
     SLICE,
     choose_split,
@@ -34,13 +30,9 @@ from tinygrad_mask.backends.launcher import (
     Launcher,
     c_type,
     ceil_div,
+    check_shape,
     int32,
 )
-
-_IMAGES = ["n", "h", "w", "c", "kh", "kw", "o", "p", "q"]
-_STEPS = ["stride_h", "stride_w", "top", "left", "dilation_h", "dilation_w", "groups"]
-SHAPE = np.dtype([(name, np.int32) for name in _IMAGES + _STEPS], align=True)
-"""`Conv2dShape` of conv2d.cuh."""
 
 # few_channels.cu: the pixels in a row of a block's, its outputs and threads, and the rows of pixels
 # of a tile; and what the kernels may have of shared memory without asking for more.
@@ -50,101 +42,6 @@ _SHARED_BYTES = 48 * 1024
 
 # depthwise.cu: threads of a block, pixels of a thread, taps of a block.
 _DEPTHWISE_THREADS, _DEPTHWISE_PIXELS, _DEPTHWISE_TAPS = 256, 4, 4
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The sizes of a convolution, checked: all that the kernels count with ints fits an int."""
-
-    input_shape: tuple[int, ...]
-    weight_shape: tuple[int, ...]
-    window: Window
-    groups: int
-
-    def __post_init__(self) -> None:
-        (n, h, w, c), (kh, kw, channels, o) = self.input_shape, self.weight_shape
-        (p, q), (rows, columns) = self.result_size, self.window.padding
-        sizes = {
-            # Twice: an offset may be that of a window that begins beyond the image's edge.
-            "an image with its padding": 2 * (h + sum(rows)) * (w + sum(columns)) * c,
-            "a result's image": p * q * o,
-            "the weight": kh * kw * channels * o,
-            "the pixels of all images": n * h * w,
-            "the pixels of all results": n * p * q,
-        }
-        for what, size in sizes.items():
-            if size > MOST:
-                raise ValueError(
-                    f"conv2d: {what} has too many elements for the kernels: input "
-                    f"{self.input_shape}, weight {self.weight_shape}, {self.window}"
-                )
-
-    @cached_property
-    def result_size(self) -> tuple[int, int]:
-        """Height and width of the result."""
-        return self.window.output_size(*self.input_shape[1:3])
-
-    @property
-    def result_shape(self) -> tuple[int, int, int, int]:
-        """(N, P, Q, O)."""
-        return (self.input_shape[0], *self.result_size, self.weight_shape[3])
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels all results have."""
-        return math.prod(self.result_shape[:3])
-
-    @property
-    def channels(self) -> int:
-        """The channels of a group."""
-        return self.weight_shape[2]
-
-    @property
-    def outputs(self) -> int:
-        """The outputs of a group."""
-        return self.weight_shape[3] // self.groups
-
-    @property
-    def taps(self) -> int:
-        """How many taps the window has."""
-        return self.weight_shape[0] * self.weight_shape[1]
-
-    @cached_property
-    def is_matrix_product(self) -> bool:
-        """Whether what all windows meet lies in memory as the rows of a matrix."""
-        size, stride, padding, dilation = self.window
-        if self.groups > 1 or padding != ((0, 0), (0, 0)):
-            return False
-        image = self.input_shape[1:3]
-        return (size == (1, 1) and stride == (1, 1)) or (size == image and dilation == (1, 1))
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether each group has a single channel."""
-        return self.groups > 1 and self.channels == 1
-
-    @cached_property
-    def struct(self) -> Array:
-        """The sizes as the kernels get them.
-
-        A stride or dilation that leads beyond the image, as it may where there is only one result
-        or tap, is cut down to what leads beyond it just so.
-        """
-        _, h, w, _ = self.input_shape
-        kh, kw, _, o = self.weight_shape
-        _, stride, (rows, columns), dilation = self.window
-        reach = h + sum(rows), w + sum(columns)
-        steps = [min(step, most) for step, most in zip(stride + dilation, reach * 2, strict=True)]
-        images = *self.input_shape, kh, kw, o, *self.result_size
-        sizes = *images, *steps[:2], rows[0], columns[0], *steps[2:], self.groups
-        return np.array(tuple(int32(size) for size in sizes), SHAPE)
-
-    def steps(self, name: str) -> tuple[int, int]:
-        """The `stride` or `dilation` in `struct`."""
-        return int(self.struct[f"{name}_h"]), int(self.struct[f"{name}_w"])
-
-
-_problem = lru_cache(maxsize=1024)(Problem)  # the layers of a network come again every step
 
 
 # --- the three kernels ----------------------------------------------------------------------------
@@ -164,8 +61,9 @@ def conv2d(
     `weight` is (KH, KW, C / groups, O), `bias` (O,). Raises `ValueError` where sizes are beyond
     what the kernels count with.
     """
-    s = _problem(x.shape, weight.shape, window, groups)
+    s = convolution_problem(x.shape, weight.shape, window, groups)
     element = c_type(x, weight, bias)
+    check_shape("conv2d: bias", bias, weight.shape[3:])
     if s.is_matrix_product:
         rows, kernel = _as_rows(x, s), weight.reshape(s.taps * s.channels, weight.shape[3])
         return linear(launcher, rows, kernel, bias, activation).reshape(s.result_shape)
@@ -213,8 +111,10 @@ def conv2d_grad_input(
     y: Array | None = None,
 ) -> Array:
     """From `grad_output` (N, P, Q, O) the gradient of the input, (N, H, W, C)."""
-    s = _problem(tuple(input_shape), weight.shape, window, groups)
+    s = convolution_problem(tuple(input_shape), weight.shape, window, groups)
     element = c_type(grad_output, weight, y)
+    check_shape("conv2d: grad_output", grad_output, s.result_shape)
+    check_shape("conv2d: y", y, s.result_shape)
     if s.is_matrix_product:
         needed = True, False, False
         rows, _, _ = linear_grad(
@@ -274,9 +174,11 @@ def conv2d_grad_weight(
     """From `grad_output` (N, P, Q, O) the gradients of the weight, (KH, KW, C / groups, O), and of
     the bias, (O,).
     """
-    s = _problem(x.shape, tuple(weight_shape), window, groups)
+    s = convolution_problem(x.shape, tuple(weight_shape), window, groups)
     element, xp = c_type(grad_output, x, y), launcher.xp
     outputs = weight_shape[3]
+    check_shape("conv2d: grad_output", grad_output, s.result_shape)
+    check_shape("conv2d: y", y, s.result_shape)
     if s.pixels == 0 or outputs == 0:
         return xp.zeros(weight_shape, x.dtype), xp.zeros(outputs, x.dtype)
     if s.is_matrix_product:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinygrad_mask.backends.interface import Array
-from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div
+from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div, check_shape
 
 _FILE = "loss.cu"
 _THREADS = (256, 1, 1)
@@ -19,6 +19,8 @@ def cross_entropy(
     """
     xp, kind = launcher.xp, c_type(logits, weight)
     rows, classes = logits.shape
+    check_shape("cross_entropy: target", target, (rows,))
+    check_shape("cross_entropy: weight", weight, (classes,))
     gradient = xp.empty(logits.shape, logits.dtype)
     if logits.size == 0:  # the mean of nothing
         return xp.full((), np.nan, logits.dtype), gradient

@@ -8,15 +8,10 @@ import numpy as np
 from tinygrad_mask.backends.gpu.activation import activation_grad
 from tinygrad_mask.backends.gpu.tiles import ACTIVATIONS, MOST, SLICE, choose_split, choose_tile
 from tinygrad_mask.backends.interface import Array, FusedActivation
-from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div, int32
+from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div, check_shape, int32
 
 SHAPE = np.dtype([(name, np.int32) for name in ("m", "n", "k", "batch", "split")], align=True)
 """`MatmulShape` of matmul.cu."""
-
-
-def matmul(launcher: Launcher, x: Array, y: Array) -> Array:
-    """The matrix product of x (..., M, K) and y (..., K, N), the same leading axes in both."""
-    return multiply(launcher, x, y)[0]
 
 
 def linear(
@@ -76,6 +71,9 @@ def multiply(
     lead = left.shape[:-2]
     m, k = left.shape[-2:][:: -1 if left_transposed else 1]
     n = right.shape[-2 if right_transposed else -1]
+    check_shape("matmul: right", right, (*lead, *((n, k) if right_transposed else (k, n))))
+    check_shape("matmul: bias", bias, (n,))
+    check_shape("matmul: outputs", outputs, (right if left_transposed else left).shape)
     batch = math.prod(lead)
     result = xp.empty((*lead, m, n), left.dtype)
     column_sums = xp.empty(n, left.dtype) if sums else None

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_mask.backends.gpu.channels import pack_size, rectangle
 from tinygrad_mask.backends.interface import Array
-from tinygrad_mask.backends.launcher import Dim3, Launcher, c_type, ceil_div
+from tinygrad_mask.backends.launcher import Dim3, Launcher, c_type, ceil_div, check_shape
 
 _FILE = "batch_norm.cu"
 
@@ -41,6 +41,7 @@ def batch_norm(
 ) -> Array:
     """`(x - mean) * inverse_std * weight + bias`; x (..., C), the others (C,)."""
     kind = c_type(x, weight, bias, mean, inverse_std)
+    _check_channels(x, weight=weight, bias=bias, mean=mean, inverse_std=inverse_std)
     y = launcher.xp.empty(x.shape, x.dtype)
     arrays = [x, weight, bias, mean, inverse_std, y]
     if x.size:
@@ -63,6 +64,8 @@ def batch_norm_grad(
 ) -> tuple[Array, Array, Array]:
     """The gradients of x (..., C), weight (C,) and bias (C,)."""
     xp, kind = launcher.xp, c_type(grad_output, x, weight, mean, inverse_std)
+    check_shape("batch_norm: grad_output", grad_output, x.shape)
+    _check_channels(x, weight=weight, mean=mean, inverse_std=inverse_std)
     rows, channels = _rows_and_channels(x)
     grad_input = xp.empty(x.shape, x.dtype)
     if x.size == 0:
@@ -100,6 +103,11 @@ def batch_norm_grad(
         [*sizes, np.int64(rows_a_block), np.bool_(training), *arrays],
     )
     return grad_input, grad_weight, grad_bias
+
+
+def _check_channels(x: Array, **arrays: Array) -> None:
+    for name, array in arrays.items():
+        check_shape(f"batch_norm: {name}", array, x.shape[-1:])
 
 
 def _rows_and_channels(x: Array) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_mask.backends.gpu.channels import pack_size, rectangle
 from tinygrad_mask.backends.interface import Array, Window
-from tinygrad_mask.backends.launcher import Launcher, c_type
+from tinygrad_mask.backends.launcher import Launcher, c_type, check_shape
 
 _WIDEST = 64  # threads of a block along the channels
 
@@ -41,8 +41,8 @@ def max_pool2d_grad(
     """From `grad_output` and `taps` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
     if taps.dtype not in _TAPS:
         raise TypeError(f"max_pool2d: expected taps of uint8 or int32, got {taps.dtype}")
-    _check_shape("max_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
-    _check_shape("max_pool2d: taps", taps, grad_output.shape)
+    check_shape("max_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
+    check_shape("max_pool2d: taps", taps, grad_output.shape)
     grad_input = launcher.xp.empty(input_shape, grad_output.dtype)
     kernel = f"max_pool2d_grad<{c_type(grad_output)}, {_TAPS[taps.dtype]}"
     arrays = [grad_output, taps, grad_input]
@@ -68,7 +68,7 @@ def avg_pool2d_grad(
     count_include_pad: bool,
 ) -> Array:
     """From `grad_output` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
-    _check_shape("avg_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
+    check_shape("avg_pool2d: grad_output", grad_output, _output_shape(input_shape, window))
     grad_input = launcher.xp.empty(input_shape, grad_output.dtype)
     settings = [np.bool_(count_include_pad)]
     kernel = f"avg_pool2d_grad<{c_type(grad_output)}"
@@ -80,11 +80,6 @@ def avg_pool2d_grad(
 def _output_shape(input_shape: tuple[int, ...], window: Window) -> tuple[int, ...]:
     n, h, w, c = input_shape
     return n, *window.output_size(h, w), c
-
-
-def _check_shape(name: str, array: Array, shape: tuple[int, ...]) -> None:
-    if array.shape != tuple(shape):
-        raise ValueError(f"{name}: expected shape {tuple(shape)}, got {array.shape}")
 
 
 def _launch(
@@ -102,14 +97,21 @@ def _launch(
     pixels = written_shape[0] * written_shape[1] * written_shape[2]
     if pixels == 0 or channels == 0:
         return
-    reach = (size + sum(padding) for size, padding in zip((h, w), window.padding, strict=True))
-    if max(n * h * w, n * p * q, *reach) >= 2**31:
+    reach = [size + sum(padding) for size, padding in zip((h, w), window.padding, strict=True)]
+    # Half of what an int holds: the kernels add a step to a distance within the image's padding.
+    if max(n * h * w, n * p * q, *(2 * length for length in reach)) >= 2**31:
         raise ValueError(
-            f"pooling: expected fewer than 2^31 pixels, got {n} images of {h}x{w} and {p}x{q}"
+            f"pooling: expected fewer than 2^31 pixels, and 2^30 along an axis with its padding, "
+            f"got {n} images of {h}x{w} and {p}x{q}, {window}"
         )
     size = pack_size(launcher, channels, *arrays)
     grid, block = rectangle(pixels, channels // size, _WIDEST)
-    axes = zip((h, w), (p, q), *window[:2], window.padding, window.dilation, strict=True)
-    down, across = ((*sizes, padding[0], dilation) for *sizes, padding, dilation in axes)
+    # A stride or dilation that leads beyond the image, as it may where there is only one window or
+    # tap, is cut down to what leads beyond it just so.
+    axes = zip((h, w), (p, q), *window, reach, strict=True)
+    down, across = (
+        (pixels, windows, taps, min(stride, most), padding[0], min(dilation, most))
+        for pixels, windows, taps, stride, padding, dilation, most in axes
+    )
     shape = np.array((down, across, channels, n), _SHAPE)
     launcher.launch("pool2d.cu", f"{kernel}, {size}>", grid, block, [shape, *settings, *arrays])

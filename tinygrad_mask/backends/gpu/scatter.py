@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_mask.backends.interface import Array
-from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div
+from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div, check_shape
 
 _THREADS = 256
 
@@ -18,7 +18,9 @@ def scatter_add(
     xp, kind = launcher.xp, c_type(grad_output)
     grad_input = xp.zeros(shape, grad_output.dtype)
     # Indexing the numbers of all places says where each element came from.
-    places = xp.arange(math.prod(shape), dtype=np.int64).reshape(shape)[index].ravel()
+    places = xp.arange(math.prod(shape), dtype=np.int64).reshape(shape)[index]
+    check_shape("scatter_add: grad_output", grad_output, places.shape)
+    places = places.ravel()
     if places.size:
         order = xp.argsort(places, kind="stable").astype(np.int64, copy=False)
         blocks = ceil_div(places.size, _THREADS)

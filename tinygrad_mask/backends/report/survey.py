@@ -24,7 +24,7 @@ _TYPES = (np.float32, np.float64)
 def survey(arch: str, *, double: bool = True) -> list[Instance]:
     """Return the instances of kernels that some problem is computed with, sorted.
 
-    `arch` is the architecture, "sm_90": launch code may choose by it. Without `double` those for
+    `arch` is the architecture that the launch code is told, "sm_90". Without `double` those for
     float64 are left out.
     """
     key = operator.attrgetter("file", "kernel", "threads", "shared_bytes")

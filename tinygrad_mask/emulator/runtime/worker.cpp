@@ -85,7 +85,7 @@ void Worker::run(Progress& progress, Checker* checker, Counter* counter) {
     std::iota(order_.begin(), order_.end(), 0u);
     if (launch.order == REVERSE) std::reverse(order_.begin(), order_.end());
     for (u64 n;
-         !progress.failed && !Progress::interrupted && (n = progress.next++) < progress.blocks;) {
+         !progress.failed && !progress.cut_short() && (n = progress.next++) < progress.blocks;) {
         unsigned __int128 wide = static_cast<unsigned __int128>(progress.step) * n + progress.start;
         run_block(u64(wide % progress.blocks));
     }
@@ -199,7 +199,7 @@ void Worker::looped(Fiber& fiber, u32 site) {
     const u64 endless = launch().mode == FAST ? u64(1) << 31 : u64(1) << 26;
     Finding finding{};
     finding.offset = s64(++fiber.loops) * LOOPS;
-    if (u64(finding.offset) >= endless || Progress::interrupted)
+    if (u64(finding.offset) >= endless || progress_->cut_short())
         report(fiber, site, ENDLESS_LOOP, finding);
     give_way(fiber);
 }

@@ -60,6 +60,9 @@ struct Progress {
     std::atomic<u64> next{0};
     std::atomic<bool> failed{false};
     static std::atomic<bool> interrupted;
+
+    // Ctrl-C ends the launch that takes it; those of other threads of Python go on.
+    bool cut_short() const { return launch.interruptible && interrupted; }
 };
 
 class Worker {

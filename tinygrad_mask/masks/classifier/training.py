@@ -147,7 +147,7 @@ class Trainer:
                 if stop():
                     self._look_at_outcomes(0)
                     raise InterruptedRunError
-                self._step(inputs, labels)
+                self._step(inputs(), labels())
                 now = time.perf_counter()
                 progress.seconds += now - start
                 start = now
@@ -160,8 +160,10 @@ class Trainer:
                     )
             self._look_at_outcomes(0)
 
-    def _batches(self) -> Iterator[tuple[Array, Array]]:
-        """Yield the batches left of the epoch: inputs and labels, on the device."""
+    def _batches(self) -> Iterator[tuple[Callable[[], Array], Callable[[], Array]]]:
+        """Yield the batches left of the epoch: inputs and labels, on their way to the device
+        (`Backend.send`).
+        """
         progress = self.progress
         batches = self.batches.epoch(progress.epoch, progress.step)
         while True:
@@ -171,8 +173,8 @@ class Trainer:
             if batch is None:
                 return
             crops, labels = batch
-            inputs = self.classifier.inputs(crops, self.device)
-            yield inputs.data, self.backend.asarray(labels)
+            inputs = self.classifier.inputs(crops)
+            yield self.backend.send(inputs.data), self.backend.send(labels)
 
     def _step(self, inputs: Array, labels: Array) -> None:
         """Take one step on a batch."""
@@ -311,7 +313,7 @@ class Trainer:
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the items, each when the next one is there: it gets to a GPU while this is used."""
+    """Yield the items, each when the next one is there: a batch is sent while this is used."""
     waiting: list[T] = []
     for item in items:
         waiting.append(item)
