@@ -78,6 +78,7 @@ _STAGED = Recipe(
     weight_decay=0.02,
     label_smoothing=0.05,
     augmentation=Augmentation(),
+    mirrored=True,
 )
 
 RECIPES = {
