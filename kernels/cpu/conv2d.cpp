@@ -75,6 +75,7 @@ void correlate(const Correlation<T>& given) {
     if (given.n * given.rows.results * given.columns.results * given.outputs == 0) return;
     Correlation<T> p = given;
     flatten(p);
+    if (few_outputs_pay(p)) return correlate_few_outputs(p);
     if constexpr (sizeof(T) == sizeof(float))
         if (winograd_pays(p)) return correlate_winograd(p);
     correlate_direct(p);

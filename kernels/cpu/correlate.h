@@ -57,5 +57,9 @@ template <class T>
 void correlate_direct(const Correlation<T>&);
 template <class T>
 void correlate_depthwise(const std::vector<Correlation<T>>&);
+template <class T>
+bool few_outputs_pay(const Correlation<T>&);
+template <class T>
+void correlate_few_outputs(const Correlation<T>&);
 bool winograd_pays(const Correlation<float>&);
 void correlate_winograd(const Correlation<float>&);
