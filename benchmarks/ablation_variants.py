@@ -105,6 +105,10 @@ _ONE_LIGHT = {"contrast": 0, "brightness": 0, "saturation": 0, "cast": 0}
 
 VARIANTS = {
     "recipe": Variant("the recipe, with its 30 epochs", recipe={"epochs": RECIPES["vgg"].epochs}),
+    "half-balanced": Variant(
+        "class balance 0.5, 30 epochs",
+        recipe={"class_balance": 0.5, "epochs": RECIPES["vgg"].epochs},
+    ),
     "short": Variant(f"the recipe, {EPOCHS} epochs"),
     "other-seed": Variant("another seed", seed=1),
     # input

@@ -76,6 +76,7 @@ _STAGED = Recipe(
     optimizer="adamw",
     lr=4e-3,
     weight_decay=0.02,
+    class_balance=0.4,
     label_smoothing=0.05,
     augmentation=Augmentation(),
     mirrored=True,
