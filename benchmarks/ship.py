@@ -5,7 +5,7 @@
 `runs/CV` is a folder that `tinygrad-mask train --cross-validate` left: its settings are trained
 with once more, with nothing held back, and the temperature is that of its pooled scores. What is
 judged after each epoch are faces that are trained on; how good the weights are, the
-cross-validation says.
+cross-validation says. Weights are shipped only of pictures that are free (CC0) or drawn.
 """
 
 import argparse
@@ -22,6 +22,9 @@ from tinygrad_mask.masks.classifier.loading import load_for
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training import epoch_line
 
+FREE = {"larxel", "humans_in_the_loop", "synthetic"}
+"""The sources that weights may be shipped of, as photographs name them."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -36,6 +39,10 @@ def main() -> None:
     config = RunConfig.from_json(folder.config, folder.read_config())
     judgement = Judgement.from_json(json.loads((folder.path / "judgement.json").read_bytes()))
     data = load_for(config)
+    others = {photograph.source for photograph in data.faces.photographs} - FREE
+    if config.initial is not None or others:
+        came = f"weights begun with {config.initial}" if config.initial else ", ".join(others)
+        parser.error(f"expected pictures of {', '.join(sorted(FREE))} alone, got {came}")
     print(data.summary, end="\n\n")
     train = np.flatnonzero(data.faces.sizes >= config.min_face)
     judged = np.random.default_rng(config.seed).permutation(train)[:500]
