@@ -215,7 +215,7 @@ def around(*multiples):
     return st.sampled_from(sorted({m + d for m in multiples for d in (-1, 0, 1)} - {0}))
 
 
-KINDS = ["tiles", "3x3", "1x1", "grouped", "depthwise", "strided", "long"]
+KINDS = ["tiles", "3x3", "1x1", "few", "grouped", "depthwise", "strided", "long"]
 
 
 @st.composite
@@ -235,6 +235,12 @@ def convolutions(draw, kind):
         kh = kw = 1
         sides = st.sampled_from([0, 0, 1])
         channels = draw(around(1, 8, 64))
+    elif kind == "few":  # outputs, or inputs, which are those of the gradient
+        groups = draw(st.sampled_from([1, 1, 2]))
+        channels, outputs = draw(around(8, 16, 32)), draw(st.integers(1, 5))
+        if draw(st.booleans()):
+            channels, outputs = outputs, channels
+        sh, sw, dh, dw = (draw(st.integers(1, 2)) for _ in range(4))
     elif kind == "grouped":
         groups = draw(st.integers(2, 4))
         channels, outputs = draw(st.integers(1, 9)), draw(around(1, 4, 8, 16))
