@@ -36,7 +36,8 @@ from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import Problems
 
 DOCS = Path(__file__).parents[1] / "docs"
-PICTURES = ("confusion", "precision_recall", "reliability", "mistakes")
+PICTURES = ("confusion", "precision_recall", "reliability")
+"""Those of the run folder that the card shows: no photographs, which stay where they are."""
 
 DATA = {
     "larxel": "Face Mask Detection, by Larxel (Kaggle: andrewmvd/face-mask-detection), CC0 1.0: "
@@ -191,7 +192,6 @@ def model_card(content: Mapping[str, Any], pictures: Sequence[str]) -> str:
         *_slices(content["slices"]),
         "## Where it fails, or was feared to",
         _list(_failures(judgement, content["slices"])),
-        _picture(pictures, "mistakes"),
         "## Settings",
         _settings(config),
         "## A check of the file",
