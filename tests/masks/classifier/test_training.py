@@ -263,7 +263,7 @@ class TestClassifierFile:
         crops = face_set().crops
         for path in (tmp_path, tmp_path / "model.safetensors"):
             loaded = Classifier.load(path)
-            assert not loaded.mirrored
+            assert loaded.mirrored == classifier.mirrored
             assert loaded.crops == classifier.crops
             assert loaded.architecture == classifier.architecture
             np.testing.assert_array_equal(
