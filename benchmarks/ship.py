@@ -10,7 +10,6 @@ cross-validation says. Weights are shipped only of pictures that are free (CC0) 
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from tinygrad_mask.masks.classifier.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.judging import Judgement
 from tinygrad_mask.masks.classifier.loading import load_for
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training import epoch_line
+from tinygrad_mask.masks.classifier.training import run_in_terminal
 
 FREE = {"larxel", "humans_in_the_loop", "synthetic"}
 """The sources that weights may be shipped of, as photographs name them."""
@@ -48,10 +47,7 @@ def main() -> None:
     judged = np.random.default_rng(config.seed).permutation(train)[:500]
     trainer = make_trainer(config, data.faces, train, np.sort(judged))
     print(trainer.classifier.model, f"\n\ntrained on {len(train):,} faces", flush=True)
-    trainer.run(
-        lambda: print(epoch_line(trainer.progress.history[-1], config.recipe.epochs), flush=True),
-        show_progress=sys.stderr.isatty(),
-    )
+    run_in_terminal(trainer)
     trainer.classifier.temperature = judgement.calibration.temperature
     with trainer.averaged():
         trainer.classifier.save(arguments.out)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinygrad_mask import cli
-from tinygrad_mask.masks.classifier import slides_protocol
+from tinygrad_mask.masks.classifier import training
 from tinygrad_mask.masks.classifier.loading import LoadedData
 from tinygrad_mask.masks.classifier.slides_protocol import share_of_known, split_faces
 from tinygrad_mask.masks.faces import FaceSet
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path, monkeypatch, capsys):
     def pressed():
         yield lambda: True
 
-    monkeypatch.setattr(slides_protocol, "stopping", pressed)
+    monkeypatch.setattr(training, "stopping", pressed)
     assert cli.main(["train", *SMALL, "--out", str(tmp_path / "a")]) == cli.INTERRUPTED
     assert capsys.readouterr().err == "stopped; the slides' protocol has to begin anew\n"
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.config import RunConfig, initial_classifier, make_trainer
 from tinygrad_mask.masks.classifier.judging import Judgement, judge
-from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
+from tinygrad_mask.masks.classifier.loading import LoadedData, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.metrics import format_metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.tables import interval_text
 from tinygrad_mask.masks.classifier.training import (
     InterruptedRunError,
-    epoch_line,
-    stopping,
+    run_in_terminal,
 )
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import UsageError
@@ -73,12 +71,7 @@ def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
 
 def resume(out: Path) -> CrossValidation:
     """Go on with a cross-validation that was ended before its time, with the next fold."""
-    folder = RunFolder(out)
-    config = RunConfig.from_json(folder.config, folder.read_config())
-    if folder.is_finished():
-        raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    get_backend(config.device)
-    data = load_for(config)
+    _, config, data = load_unfinished(out)
     folds = assign_folds(data, _number_of(config), config.seed)
     path = out / "folds.json"
     if not path.exists() or path.read_bytes() != _folds_json(data, folds):
@@ -186,13 +179,8 @@ def _fold(
         return _read_fold(path, judged)
     print(f"{name}: trained on {len(train):,} faces, judged on {len(judged):,}", flush=True)
     trainer = make_trainer(config, data.faces, train, judged)
-
-    def after_epoch() -> None:
-        print(epoch_line(trainer.progress.history[-1], config.recipe.epochs), flush=True)
-
     try:
-        with stopping() as stop:
-            trainer.run(after_epoch, stop=stop, show_progress=sys.stderr.isatty())
+        run_in_terminal(trainer)
     except InterruptedRunError:
         raise InterruptedRunError(
             f"stopped in {name}; the folds before it are done; go on with --resume {out}"

@@ -3,16 +3,19 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygrad_mask.backends import get_backend
 from tinygrad_mask.masks.classifier.config import RunConfig
+from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.datasets import open_datasets
 from tinygrad_mask.masks.duplicates import duplicate_groups
 from tinygrad_mask.masks.faces import FaceSet, cut_faces
-from tinygrad_mask.masks.problems import Problems
+from tinygrad_mask.masks.problems import Problems, UsageError
 from tinygrad_mask.masks.summary import summarise
 
 WORKERS = 2
@@ -95,3 +98,16 @@ def load_for(config: RunConfig) -> LoadedData:
         other_coverings=config.other_coverings,
         seed=config.seed,
     )
+
+
+def load_unfinished(out: Path) -> tuple[RunFolder, RunConfig, LoadedData]:
+    """Return a run that was ended before its time: its folder, its settings and their data.
+
+    Raises `UsageError` where `out` is no such run, `DeviceError` for a device that is not there.
+    """
+    folder = RunFolder(out)
+    config = RunConfig.from_json(folder.config, folder.read_config())
+    if folder.is_finished():
+        raise UsageError(f"{out}: this run is finished; there is nothing to resume")
+    get_backend(config.device)  # before the work, not after it
+    return folder, config, load_for(config)

@@ -12,7 +12,7 @@ from tinygrad_mask.masks.classifier.calibration import halves
 from tinygrad_mask.masks.classifier.classifier import Classifier
 from tinygrad_mask.masks.classifier.config import RunConfig, initial_classifier, make_trainer
 from tinygrad_mask.masks.classifier.judging import judge
-from tinygrad_mask.masks.classifier.loading import LoadedData, load, load_for
+from tinygrad_mask.masks.classifier.loading import LoadedData, load, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.metrics import (
     Metrics,
     compute_metrics,
@@ -22,8 +22,7 @@ from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training import (
     InterruptedRunError,
     TrainingDivergedError,
-    epoch_line,
-    stopping,
+    run_in_terminal,
 )
 from tinygrad_mask.masks.problems import UsageError
 from tinygrad_mask.masks.splits import (
@@ -59,12 +58,7 @@ def train(config: RunConfig, out: Path) -> RunFolder:
 
 def resume(out: Path) -> RunFolder:
     """Go on with a run that was ended before its time, from its last state; as `train`."""
-    folder = RunFolder(out)
-    config = RunConfig.from_json(folder.config, folder.read_config())
-    if folder.is_finished():
-        raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    get_backend(config.device)
-    data = load_for(config)
+    folder, config, data = load_unfinished(out)
     split = load_split(folder.split, data.faces.photographs)
     return _train(config, data, split, folder, resumed=True)
 
@@ -90,13 +84,8 @@ def _train(
         with trainer.averaged():
             folder.write_state(trainer.classifier, trainer.progress.history, state)
 
-    def after_epoch() -> None:
-        write_state()
-        print(epoch_line(trainer.progress.history[-1], config.recipe.epochs), flush=True)
-
     try:
-        with stopping() as stop:
-            trainer.run(after_epoch, stop=stop, show_progress=sys.stderr.isatty())
+        run_in_terminal(trainer, write_state)
     except InterruptedRunError:
         write_state()
         raise InterruptedRunError(

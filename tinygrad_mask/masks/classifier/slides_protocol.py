@@ -13,7 +13,6 @@ photograph (`cross_validation.py`) is the honest figure.
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,8 +30,7 @@ from tinygrad_mask.masks.classifier.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training import (
     InterruptedRunError,
     Trainer,
-    epoch_line,
-    stopping,
+    run_in_terminal,
 )
 from tinygrad_mask.masks.problems import UsageError
 
@@ -99,12 +97,8 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
 
 
 def _run(name: str, trainer: Trainer) -> ProtocolRun:
-    def after_epoch() -> None:
-        print(epoch_line(trainer.progress.history[-1], trainer.recipe.epochs), flush=True)
-
     try:
-        with stopping() as stop:
-            trainer.run(after_epoch, stop=stop, show_progress=sys.stderr.isatty())
+        run_in_terminal(trainer)
     except InterruptedRunError:
         raise InterruptedRunError("stopped; the slides' protocol has to begin anew") from None
     return ProtocolRun(name, trainer.progress.history, trainer.validate()[0])

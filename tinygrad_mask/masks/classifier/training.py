@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -345,6 +346,20 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
         f" - val_improper_recall: {row['val_improper_recall']:.4f}"
         f" - waited for data: {row['waited'] / row['seconds']:.1%}"
     )
+
+
+def run_in_terminal(trainer: Trainer, after_epoch: Callable[[], None] = lambda: None) -> None:
+    """Train the epochs that are left, as `Trainer.run`, and say each in a line when it is over.
+
+    Ctrl-C stops between two steps, which raises `InterruptedRunError`.
+    """
+
+    def say_epoch() -> None:
+        after_epoch()
+        print(epoch_line(trainer.progress.history[-1], trainer.recipe.epochs), flush=True)
+
+    with stopping() as stop:
+        trainer.run(say_epoch, stop=stop, show_progress=sys.stderr.isatty())
 
 
 @contextmanager

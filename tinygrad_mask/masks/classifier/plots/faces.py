@@ -109,11 +109,7 @@ def plot_feature_maps(
         ValueError: if the lengths differ.
         FileExistsError: if there is such a file; it is left as it is.
     """
-    if not len(crops) == len(maps) == len(titles) >= 1:
-        raise ValueError(
-            "plot_feature_maps: expected as many crops, maps and titles, at least 1, "
-            f"got {len(crops)}, {len(maps)} and {len(titles)}"
-        )
+    _check_lengths("plot_feature_maps", crops, maps, titles)
     low, high = maps.min(axis=(0, 1, 2)), maps.max(axis=(0, 1, 2))
     shades = (maps - low) / np.where(high > low, high - low, 1)
     rows, columns = _MAP_ROWS, -(-maps.shape[3] // _MAP_ROWS)
@@ -162,11 +158,7 @@ def plot_saliency(
         ValueError: if the lengths differ.
         FileExistsError: if there is such a file; it is left as it is.
     """
-    if not len(crops) == len(maps) == len(titles) >= 1:
-        raise ValueError(
-            "plot_saliency: expected as many crops, maps and titles, at least 1, "
-            f"got {len(crops)}, {len(maps)} and {len(titles)}"
-        )
+    _check_lengths("plot_saliency", crops, maps, titles)
     pairs = min(len(crops), _PAIRS)
     rows = -(-len(crops) // pairs)
     figure = Figure(
@@ -189,6 +181,16 @@ def plot_saliency(
         lit.imshow(strength, cmap="inferno", alpha=0.85 * strength, interpolation="bicubic")
         lit.set_title("what mattered", size=9, color=FAINT, loc="left")
     save_figure(figure, path)
+
+
+def _check_lengths(
+    what: str, crops: NDArray[np.uint8], maps: NDArray[Any], titles: Sequence[str]
+) -> None:
+    if not len(crops) == len(maps) == len(titles) >= 1:
+        raise ValueError(
+            f"{what}: expected as many crops, maps and titles, at least 1, "
+            f"got {len(crops)}, {len(maps)} and {len(titles)}"
+        )
 
 
 def _heading(shown: int, mistakes: int, faces: int) -> str:
