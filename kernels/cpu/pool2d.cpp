@@ -23,12 +23,12 @@ inline Mask<T> load_taps(const Tap* taps, long count) {
     return mask;
 }
 
-template <class T, class Tap>
-inline void store_taps(Tap* taps, Mask<T> held, long count) {
-    Tap narrow[lanes<T>];
-    Integer<T> wide[lanes<T>];
-    memcpy(wide, &held, sizeof wide);
-    for (int k = 0; k < lanes<T>; k++) narrow[k] = Tap(wide[k]);
+template <class T, int N, class Tap>
+inline void store_taps(Tap* taps, const Mask<T>* held, long count) {
+    Tap narrow[N * lanes<T>];
+    Integer<T> wide[N * lanes<T>];
+    memcpy(wide, held, sizeof wide);
+    for (int k = 0; k < N * lanes<T>; k++) narrow[k] = Tap(wide[k]);
     memcpy(taps, narrow, size_t(count) * sizeof(Tap));
 }
 
@@ -75,35 +75,59 @@ void find_nan(const PoolShape& s, const Inside& down, const Inside& across, cons
         }
 }
 
+// The maximum of a window, and its tap, in N vectors of channels: one alone would wait for each of its
+// comparisons before the next.
+template <class T, int N, class Tap, class Count>
+inline void max_of_window(const PoolShape& s, const Inside& down, const Inside& across, const T* x,
+                          Count count, T* y, Tap* taps) {
+    constexpr long L = lanes<T>;
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    Vector<T> best[N], sum{};
+    Mask<T> held[N] = {}, tap_of_row = Mask<T>{} + Integer<T>(down.first * s.kw + across.first);
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) best[v] = broadcast(-std::numeric_limits<T>::infinity());
+    const T* line = x;
+    for (long i = down.first; i < down.last; i++, line += row_step) {
+        const T* pixel = line;
+        Mask<T> tap = tap_of_row;
+        for (long j = across.first; j < across.last; j++, pixel += column_step) {
+#pragma GCC unroll 4
+            for (int v = 0; v < N; v++) {
+                const Vector<T> value = get(pixel + v * L, count);
+                const Mask<T> better = value > best[v];
+                best[v] = greater<T>(value, best[v]);
+                held[v] = (tap & better) | (held[v] & ~better);
+                sum += value;
+            }
+            tap += 1;
+        }
+        tap_of_row += Integer<T>(s.kw);
+    }
+    // Where a NaN was among them (or infinities of both signs) the sum is NaN.
+    const bool nan = any<T>(sum != sum);
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) {
+        if (nan) find_nan<T>(s, down, across, x + v * L, count, best[v], held[v]);
+        put(y + v * L, best[v], count);
+    }
+    store_taps<T, N>(taps, held, N > 1 ? N * L : long(count));
+}
+
 }  // namespace
 
 template <class T, class Tap>
 void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
-    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    constexpr int vectors = 4;
+    constexpr std::integral_constant<long, lanes<T>> whole;
     for_each_result(s, [&](long, long, const Inside& down, const Inside& across, long at,
                            long corner) {
-        const Integer<T> first = Integer<T>(down.first * s.kw + across.first);
-        for_each_channels<T>(s.c, [&](long c, auto count) {
-            Vector<T> best = broadcast(-std::numeric_limits<T>::infinity()), sum{};
-            Mask<T> held{}, tap_of_row = Mask<T>{} + first;
-            const T* line = x + corner + c;
-            for (long i = down.first; i < down.last; i++, line += row_step) {
-                const T* pixel = line;
-                Mask<T> tap = tap_of_row;
-                for (long j = across.first; j < across.last; j++, pixel += column_step) {
-                    const Vector<T> value = get(pixel, count);
-                    const Mask<T> better = value > best;
-                    best = better ? value : best;
-                    held = better ? tap : held;
-                    sum += value;
-                    tap += 1;
-                }
-                tap_of_row += Integer<T>(s.kw);
-            }
-            // Where a NaN was among them (or infinities of both signs) the sum is NaN.
-            if (any<T>(sum != sum)) find_nan<T>(s, down, across, x + corner + c, count, best, held);
-            put(y + at + c, best, count);
-            store_taps<T>(taps + at + c, held, count);
+        long done = 0;
+        for (; done + vectors * lanes<T> <= s.c; done += vectors * lanes<T>)
+            max_of_window<T, vectors>(s, down, across, x + corner + done, whole, y + at + done,
+                                      taps + at + done);
+        for_each_channels<T>(s.c - done, [&](long c, auto count) {
+            max_of_window<T, 1>(s, down, across, x + corner + done + c, count, y + at + done + c,
+                                taps + at + done + c);
         });
     });
 }

@@ -179,8 +179,11 @@ def _is_transposed(matrix: Array) -> bool:
     return bool(flags.f_contiguous and flags.aligned and not flags.c_contiguous)
 
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
 def _is_float(array: Array) -> bool:
-    return array.dtype == np.float32 or array.dtype == np.float64
+    return array.dtype in _FLOATS
 
 
 class CpuBackend(ReferenceBackend):
