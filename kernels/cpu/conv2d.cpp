@@ -4,6 +4,8 @@
 
 #include "conv2d_grad.h"
 #include "correlate.h"
+#include "parallel.h"
+#include "tile.h"
 
 namespace {
 
@@ -50,20 +52,27 @@ void zero_results(const Correlation<T>& p) {
     });
 }
 
-// A window of one pixel needs no rows: whole images, or all of them, can be one row.
+// A window of one pixel needs no rows: an image can be one row, or, where images are fewer than the
+// threads want, all of them rows of another length.
 template <class T>
 void flatten(Correlation<T>& p) {
     const auto single = [](const Axis& a, long pixels) {
         return a.taps == 1 && a.stride == 1 && a.origin == 0 && a.results == pixels &&
                a.out_start == 0 && a.out_step == 1;
     };
-    constexpr long enough = 256;  // pixels in a row
-    if (p.w < enough && single(p.rows, p.h) && single(p.columns, p.w) && p.out_h == p.h &&
-        p.out_w == p.w) {
-        const long images = p.n;
-        p.n = 1, p.w *= p.h, p.h = images;
-        p.rows.results = p.out_h = p.h, p.columns.results = p.out_w = p.w;
+    constexpr long enough = 256, least = 4 * tile_rows;  // pixels in a row
+    if (p.w >= enough || !single(p.rows, p.h) || !single(p.columns, p.w) || p.out_h != p.h ||
+        p.out_w != p.w)
+        return;
+    const long pixels = p.n * p.h * p.w, wanted = 2 * get_num_threads();
+    long rows = p.n;
+    if (rows < wanted) {
+        long more = wanted;
+        while (more * least <= pixels && pixels % more != 0) more++;
+        if (more * least <= pixels) rows = more;
     }
+    p.n = 1, p.h = rows, p.w = pixels / rows;
+    p.rows.results = p.out_h = p.h, p.columns.results = p.out_w = p.w;
 }
 
 bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.c == s.o; }
