@@ -25,9 +25,6 @@ void for_each_element(T* to, long begin, long end, bool streamed, F f) {
     for_each_vector<T>(end - begin, [&](long k, auto get, auto put) { f(begin + k, get, put); });
 }
 
-// Bytes of an array beyond which it is written past the caches.
-constexpr long large = 32 << 20;
-
 template <class T>
 void forward_range(Activation activation, const T* x, T* y, long begin, long end, bool streamed,
                    T slope) {
@@ -53,7 +50,7 @@ void grad_range(Activation activation, const T* grad_output, const T* kept, T* g
 
 template <class T>
 void activation_forward(Activation activation, const T* x, T* y, long count, T slope) {
-    const bool streamed = count * long(sizeof(T)) > large && x != y;
+    const bool streamed = count * long(sizeof(T)) > beyond_caches && x != y;
     for_each_range(count, grain, [&](long begin, long end) {
         forward_range(activation, x, y, begin, end, streamed, slope);
     });
@@ -62,7 +59,7 @@ void activation_forward(Activation activation, const T* x, T* y, long count, T s
 template <class T>
 void activation_grad(Activation activation, const T* grad_output, const T* kept, T* grad_input,
                      long count, T slope) {
-    const bool streamed = count * long(sizeof(T)) > large;
+    const bool streamed = count * long(sizeof(T)) > beyond_caches;
     for_each_range(count, grain, [&](long begin, long end) {
         grad_range(activation, grad_output, kept, grad_input, begin, end, streamed, slope);
     });

@@ -14,7 +14,7 @@ namespace {
 template <class T, int M, class Count>
 inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, long s,
                              const Inside& down, const Inside& across, const T* weights, long c,
-                             Vector<T> bias, T* out, Count count) {
+                             Vector<T> bias, T* out, bool streamed, Count count) {
     Vector<T> sum[M];
     for (int m = 0; m < M; m++) sum[m] = bias;
     const long a_step = p.columns.stride * p.pitch, out_step = p.columns.out_step * p.out_pitch;
@@ -28,16 +28,21 @@ inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, 
             a += p.columns.step * p.pitch, w += p.channels;
         }
     }
-    for (int m = 0; m < M; m++) put(out + m * out_step, sum[m], count);
+    for (int m = 0; m < M; m++)
+        if (streamed && count == lanes<T>)
+            stream(out + m * out_step, sum[m]);
+        else
+            put(out + m * out_step, sum[m], count);
 }
 
-// A correlation with its weights tap after tap, and which results of a row, [begin, end), see all
-// columns of taps.
+// A correlation with its weights tap after tap; which results of a row, [begin, end), see all columns
+// of taps; and whether they are written past the caches.
 template <class T>
 struct Ready {
     Correlation<T> p;
     const T* weights;
     long begin, end;
+    bool streamed;
 };
 
 inline Inside inside(const Axis& a, long r, long pixels) {
@@ -54,7 +59,10 @@ Ready<T> make_ready(const Correlation<T>& p, T* weights) {
     long begin = 0, end = p.columns.results;
     while (begin < end && inside(p.columns, begin, p.w).first > 0) begin++;
     while (end > begin && inside(p.columns, end - 1, p.w).last < p.columns.taps) end--;
-    return {p, weights, begin, end};
+    const bool aligned = reinterpret_cast<uintptr_t>(p.out) % vector_bytes == 0 &&
+                         p.out_pitch % lanes<T> == 0;
+    const bool large = p.n * p.out_h * p.out_w * p.out_pitch * long(sizeof(T)) > beyond_caches;
+    return {p, weights, begin, end, aligned && large && p.activation == Activation::none};
 }
 
 template <class T>
@@ -72,10 +80,10 @@ void correlate_row(const Ready<T>& ready, long n, long r) {
             const Vector<T> bias = p.bias ? get(p.bias + c, count) : Vector<T>{};
             if (several)
                 correlate_pixels<T, at_once>(p, image, row, s, down, across, ready.weights, c, bias,
-                                             out + c, count);
+                                             out + c, ready.streamed, count);
             else
                 correlate_pixels<T, 1>(p, image, row, s, down, across, ready.weights, c, bias,
-                                       out + c, count);
+                                       out + c, ready.streamed, count);
         });
         s += several ? at_once : 1;
     }
@@ -156,6 +164,7 @@ void correlate_depthwise(const std::vector<Correlation<T>>& parts) {
             for (const Ready<T>& part : ready)
                 if (task % rows < part.p.rows.results)
                     correlate_row(part, task / rows, task % rows);
+        finish_streaming();
     });
 }
 

@@ -69,6 +69,9 @@ inline void stream(T* p, Vector<T> v) {
 #endif
 }
 
+// Bytes of an array of which little would be left in the caches by the time that it is read.
+constexpr long beyond_caches = 16 << 20;
+
 inline void finish_streaming() {
 #if defined(__SSE2__)
     _mm_sfence();

@@ -92,23 +92,46 @@ inline void transform_weight_gradient(V* u, int step) {
 
 // --- tiles ------------------------------------------------------------------------------------------
 
-// The tiles of all images, numbered; where a tile's results begin.
+// The tiles of all images, numbered; where a tile's results begin. Where taps are `step` pixels apart,
+// so are the pixels of a tile and its results: tiles that begin beside each other lie in between.
 struct Tiles {
+    Axis rows, columns;
     long down, across, count;
     explicit Tiles(const Correlation<float>& p)
-        : down((p.rows.results + results_side - 1) / results_side),
-          across((p.columns.results + results_side - 1) / results_side),
+        : rows(p.rows), columns(p.columns), down(along(rows)), across(along(columns)),
           count(p.n * down * across) {}
     long image(long tile) const { return tile / (down * across); }
-    long row(long tile) const { return tile / across % down * results_side; }
-    long column(long tile) const { return tile % across * results_side; }
+    long row(long tile) const { return begin(rows, tile / across % down); }
+    long column(long tile) const { return begin(columns, tile % across); }
+
+private:
+    static long along(const Axis& a) {
+        const long apart = (a.results + a.step - 1) / a.step;  // results that are no neighbours
+        return (apart + results_side - 1) / results_side * a.step;
+    }
+    static long begin(const Axis& a, long k) { return k / a.step * results_side * a.step + k % a.step; }
 };
+
+// How many of a tile's results there are along an axis, from `begin` on.
+inline long results_of(const Axis& a, long begin) {
+    return std::min<long>(results_side, (a.results - begin + a.step - 1) / a.step);
+}
 
 inline long padded(long channels) { return (channels + L - 1) / L * L; }
 
 // How far the same element of two neighbouring points lies apart: not a multiple of a large power
 // of 2, lest all 36 compete for the same few lines of the cache.
 inline long point_step(long elements) { return elements + 16; }
+
+// Copy `side` x `side` pixels from (row, column) on, zeros where they lie outside the image.
+void copy_tile(const Correlation<float>& p, const Tiles& tiles, long image, long row, long column,
+               long side, float* to) {
+    const long down = tiles.rows.step, across = tiles.columns.step;
+    if (down == 1 && across == 1) return copy_patch(p, image, row, column, side, side, to);
+    for (long i = 0; i < side; i++)
+        for (long j = 0; j < side; j++, to += p.channels)
+            copy_patch(p, image, row + i * down, column + j * across, 1, 1, to);
+}
 
 // Transform the pixels of one tile to to[point * step + channel], zeros in channels that are none.
 // `patch` has room for the tile.
@@ -117,10 +140,11 @@ void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float
     const long image = tiles.image(tile);
     const long row = tiles.row(tile) + p.rows.origin, column = tiles.column(tile) + p.columns.origin;
     const float* from = p.in + ((image * p.h + row) * p.w + column) * p.pitch;
-    long row_step = p.w * p.pitch, pixel_step = p.pitch;
-    if (p.gate != Activation::none || row < 0 || column < 0 || row + tile_side > p.h ||
-        column + tile_side > p.w) {
-        copy_patch(p, image, row, column, tile_side, tile_side, patch);
+    long row_step = p.rows.step * p.w * p.pitch, pixel_step = p.columns.step * p.pitch;
+    if (p.gate != Activation::none || row < 0 || column < 0 ||
+        row + (tile_side - 1) * p.rows.step >= p.h ||
+        column + (tile_side - 1) * p.columns.step >= p.w) {
+        copy_tile(p, tiles, image, row, column, tile_side, patch);
         from = patch, row_step = tile_side * p.channels, pixel_step = p.channels;
     }
     for_each_vector<float>(p.channels, [&](long c, auto get, auto) {
@@ -178,8 +202,7 @@ void transform_weights(const Correlation<float>& p, float* to) {
 void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, const float* products,
                 long step, long first, long width) {
     const long image = tiles.image(tile), row = tiles.row(tile), column = tiles.column(tile);
-    const long rows = std::min<long>(results_side, p.rows.results - row);
-    const long columns = std::min<long>(results_side, p.columns.results - column);
+    const long rows = results_of(p.rows, row), columns = results_of(p.columns, column);
     for (long v = 0; v < width && first + v < p.outputs; v += L) {
         const long filled = std::min<long>(p.outputs - first - v, L);
         V m[points];
@@ -191,7 +214,8 @@ void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, cons
             for (long i = 0; i < rows; i++)
                 for (long j = 0; j < columns; j++) {
                     const V y = activate<a.value, float>(m[i * tile_side + j] + bias);
-                    float* to = p.out_at(image, row + i, column + j) + first + v;
+                    float* to = p.out_at(image, row + i * p.rows.step,
+                                         column + j * p.columns.step) + first + v;
                     if (filled == L) store(to, y); else store_some(to, y, filled);
                 }
         });
@@ -199,7 +223,7 @@ void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, cons
 }
 
 bool fits(const Correlation<float>& p) {
-    const auto plain = [](const Axis& a) { return a.taps == 3 && a.stride == 1 && a.step == 1; };
+    const auto plain = [](const Axis& a) { return a.taps == 3 && a.stride == 1; };
     return plain(p.rows) && plain(p.columns);
 }
 
@@ -292,8 +316,8 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
             for (long t = from; t < to; t++) {
                 load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
                 const long tile = begin + t;
-                copy_patch(g, tiles.image(tile), tiles.row(tile), tiles.column(tile), results_side,
-                           results_side, (float*)patch);
+                copy_tile(g, tiles, tiles.image(tile), tiles.row(tile), tiles.column(tile),
+                          results_side, patch);
                 for (long first = 0; first < p.outputs; first += L) {
                     const long filled = std::min<long>(p.outputs - first, L);
                     V y[points], total{};

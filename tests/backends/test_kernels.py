@@ -231,6 +231,7 @@ def convolutions(draw, kind):
     if kind == "3x3":  # Winograd's algorithm begins at some number of channels, and ends with some
         groups = draw(st.sampled_from([1, 1, 2]))
         channels, outputs = draw(around(16, 32, 48)), draw(around(8, 16, 24, 32, 40, 64))
+        dh, dw = (draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in range(2))
     elif kind == "1x1":
         kh = kw = 1
         sides = st.sampled_from([0, 0, 1])
@@ -312,6 +313,19 @@ def test_large_images_that_are_cut_into_many_parts_agree(backend, dtype, groups)
     rest = *rest, "tanh", y
     check(backend, dtype, taps, "conv2d_grad_input", grad_output, weight, s.input_shape, *rest)
     check(backend, dtype, pixels, "conv2d_grad_weight", grad_output, x, s.weight_shape, *rest)
+
+
+@each_cpu_backend
+@each_dtype
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_results_beyond_the_caches_agree(backend, dtype, stride):
+    set_num_threads(3)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 261, 259, 32)).astype(dtype)
+    weight = rng.standard_normal((3, 3, 1, 32)).astype(dtype)
+    window = Window((3, 3), (stride, stride), padding=((1, 1), (0, 1)))
+    [y] = check(backend, dtype, 9, "conv2d", x, weight, None, window, 32)
+    check(backend, dtype, 9, "conv2d_grad_input", y, weight, x.shape, window, 32)
 
 
 @each_backend
@@ -535,6 +549,15 @@ def test_activations_and_their_gradients_agree(backend, dtype, name, data):
 def test_long_arrays_that_threads_share_agree(backend, dtype, size):
     set_num_threads(3)
     x = np.linspace(-9, 9, size, dtype=dtype)
+    check(backend, dtype, 4, "sigmoid", x)
+    check(backend, dtype, 4, "silu_grad", x[::-1], x)
+
+
+@each_cpu_backend
+@each_dtype
+def test_arrays_beyond_the_caches_agree(backend, dtype):
+    set_num_threads(3)
+    x = np.linspace(-9, 9, (16 << 20) // np.dtype(dtype).itemsize + 5, dtype=dtype)
     check(backend, dtype, 4, "sigmoid", x)
     check(backend, dtype, 4, "silu_grad", x[::-1], x)
 
