@@ -88,7 +88,10 @@ def network(kind: str, activation: str) -> Network:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of N images H x W from C to O channels; padding so that stride 1 keeps them."""
+    """A convolution of N images H x W from C to O channels; padding so that stride 1 keeps them.
+
+    The window is square, unless `kernel_height` says that it is not.
+    """
 
     n: int
     h: int
@@ -99,35 +102,45 @@ class Conv:
     stride: int = 1
     dilation: int = 1
     groups: int = 1
+    kernel_height: int | None = None
 
     directions: ClassVar = ("forward", "grad_input", "grad_weight")
 
     @property
-    def padding(self) -> int:
-        """Pixels on each side."""
-        return self.dilation * (self.kernel // 2)
+    def size(self) -> tuple[int, int]:
+        """Height and width of the window."""
+        return self.kernel_height or self.kernel, self.kernel
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Pixels above and below, and on either side."""
+        height, width = self.size
+        return self.dilation * (height // 2), self.dilation * (width // 2)
 
     def output_size(self) -> tuple[int, int]:
         """Return height and width of the result."""
-        reach = 2 * self.padding - self.dilation * (self.kernel - 1) - 1
-        return (self.h + reach) // self.stride + 1, (self.w + reach) // self.stride + 1
+        p, q = (
+            (pixels + 2 * padding - self.dilation * (taps - 1) - 1) // self.stride + 1
+            for pixels, taps, padding in zip((self.h, self.w), self.size, self.padding, strict=True)
+        )
+        return p, q
 
     def flops(self) -> int:
         """Return the operations of each of the three directions; padding counts too."""
         p, q = self.output_size()
-        return 2 * self.n * p * q * self.kernel**2 * self.c // self.groups * self.o
+        return 2 * self.n * p * q * math.prod(self.size) * self.c // self.groups * self.o
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return image, weight, bias and the result's gradient."""
         return standard_normal(
             (self.n, self.h, self.w, self.c),
-            (self.kernel, self.kernel, self.c // self.groups, self.o),
+            (*self.size, self.c // self.groups, self.o),
             (self.o,),
             (self.n, *self.output_size(), self.o),
         )
 
     def __str__(self) -> str:
-        text = f"conv {self.kernel}x{self.kernel} {self.c}->{self.o}"
+        text = f"conv {self.size[0]}x{self.size[1]} {self.c}->{self.o}"
         if self.groups > 1:
             text += " depthwise" if self.groups == self.c else f" groups {self.groups}"
         if self.stride > 1:

@@ -4,8 +4,8 @@ Each side lives in a process of its own, because two libraries that both bring a
 disturb each other in one. The sides take turns, in an order shuffled every round, so that whatever
 else the machine does meets all of them alike; while one works the others wait at their pipe. Each
 turn begins with a call that is not timed (the caches hold what the last side left in them) and is
-followed by a pause, in which the threads of its pool, which spin for some milliseconds after their
-work, fall asleep.
+followed by a pause until the threads of its pool are asleep: they go on spinning after their work,
+OpenMP's for some 10 ms, those of OpenBLAS for 100 ms, and would take the next side's processors.
 
 A side is a class derived from `Side` that its process imports by name, so that no library is
 loaded where it is not measured.
@@ -33,8 +33,8 @@ from typing import Any
 
 import numpy as np
 
-PAUSE = 0.02
-"""Seconds between two turns."""
+LONGEST_PAUSE = 1.0
+"""Seconds after which a side that still spins is waited for no longer."""
 
 LEAST = 0.02
 """Seconds that a timed block takes at least, unless told otherwise."""
@@ -82,6 +82,15 @@ class Side:
                 self.synchronize()
                 times.append((time.perf_counter() - start) / repeats)
         return times
+
+    def rest(self) -> None:
+        """Wait until no thread of this process works any more."""
+        end = time.perf_counter() + LONGEST_PAUSE
+        while time.perf_counter() < end:
+            before = time.process_time()
+            time.sleep(0.005)
+            if time.process_time() - before < 0.001:
+                return
 
     def calibrate(self, least: float) -> int:
         """Return how many calls take at least that many seconds."""
@@ -241,14 +250,14 @@ def take_turns(
     repeats = {}
     for name, worker in workers.items():
         repeats[name] = worker.call("calibrate", least)
-        time.sleep(PAUSE)
+        worker.call("rest")
     times: dict[str, list[float]] = {name: [] for name in workers}
     order, shuffle = list(workers), random.Random(0).shuffle
     for _ in range(rounds):
         shuffle(order)
         for name in order:
             times[name] += workers[name].call("measure", repeats[name], blocks)
-            time.sleep(PAUSE)
+            workers[name].call("rest")
     return times
 
 

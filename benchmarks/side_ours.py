@@ -129,11 +129,11 @@ class Kernels(Ours):
     def prepare_conv(self, problem: Conv, direction: str) -> None:
         """Get ready for a convolution."""
         x, weight, bias, grad = problem.arrays()
-        pad = problem.padding
+        rows, columns = problem.padding
         window = Window(
-            (problem.kernel,) * 2,
+            problem.size,
             (problem.stride,) * 2,
-            ((pad, pad), (pad, pad)),
+            ((rows, rows), (columns, columns)),
             (problem.dilation,) * 2,
         )
         backend, groups = self.backend, problem.groups

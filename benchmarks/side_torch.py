@@ -172,10 +172,8 @@ class Kernels(Torch):
         x, weight, bias, grad = problem.arrays()
         x, weight, grad = self.images(x), self.weights(weight), self.images(grad)
         bias = torch.from_numpy(bias)
-        stride, padding, dilation = (
-            [n, n] for n in (problem.stride, problem.padding, problem.dilation)
-        )
-        groups = problem.groups
+        stride, dilation = [problem.stride] * 2, [problem.dilation] * 2
+        padding, groups = list(problem.padding), problem.groups
 
         def backward(*wanted: bool) -> list[torch.Tensor]:
             return aten.convolution_backward(
