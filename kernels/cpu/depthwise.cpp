@@ -35,45 +35,50 @@ inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, 
             put(out + m * out_step, sum[m], count);
 }
 
-// A correlation with its weights tap after tap; which results of a row, [begin, end), see all columns
-// of taps; and whether they are written past the caches.
-template <class T>
-struct Ready {
-    Correlation<T> p;
-    const T* weights;
-    long begin, end;
-    bool streamed;
-};
-
 inline Inside inside(const Axis& a, long r, long pixels) {
     return Inside(r, a.stride, -a.origin, a.taps, a.step, pixels);
 }
 
+// A correlation with its weights tap after tap; which taps the results of a row see, of which those in
+// [begin, end) see all; and whether results are written past the caches.
 template <class T>
-Ready<T> make_ready(const Correlation<T>& p, T* weights) {
-    T* to = weights;
-    for (long i = 0; i < p.rows.taps; i++)
-        for (long j = 0; j < p.columns.taps; j++)
-            for (long c = 0; c < p.channels; c++)
-                *to++ = p.weight[i * p.weight_row + j * p.weight_column + c * p.weight_output];
-    long begin = 0, end = p.columns.results;
-    while (begin < end && inside(p.columns, begin, p.w).first > 0) begin++;
-    while (end > begin && inside(p.columns, end - 1, p.w).last < p.columns.taps) end--;
-    const bool aligned = reinterpret_cast<uintptr_t>(p.out) % vector_bytes == 0 &&
-                         p.out_pitch % lanes<T> == 0;
-    const bool large = p.n * p.out_h * p.out_w * p.out_pitch * long(sizeof(T)) > beyond_caches;
-    return {p, weights, begin, end, aligned && large && p.activation == Activation::none};
-}
+struct Ready {
+    Correlation<T> p;
+    const T* weights;
+    std::vector<Inside> columns;
+    long begin, end;
+    bool streamed;
 
+    Ready(const Correlation<T>& given, T* to) : p(given), weights(to) {
+        for (long i = 0; i < p.rows.taps; i++)
+            for (long j = 0; j < p.columns.taps; j++)
+                for (long c = 0; c < p.channels; c++)
+                    *to++ = p.weight[i * p.weight_row + j * p.weight_column + c * p.weight_output];
+        for (long s = 0; s < p.columns.results; s++)
+            columns.push_back(inside(p.columns, s, p.w));
+        const auto partly = [&](long s) {
+            const Inside& across = columns[size_t(s)];
+            return across.last - across.first < p.columns.taps;
+        };
+        begin = 0, end = p.columns.results;
+        while (begin < end && partly(begin)) begin++;
+        while (end > begin && partly(end - 1)) end--;
+        const bool aligned = reinterpret_cast<uintptr_t>(p.out) % vector_bytes == 0 &&
+                             p.out_pitch % lanes<T> == 0;
+        const long bytes = p.n * p.out_h * p.out_w * p.out_pitch * long(sizeof(T));
+        streamed = aligned && bytes > beyond_caches && p.activation == Activation::none;
+    }
+};
+
+// A row of results, whose taps meet rows `down`, several results at a time.
 template <class T>
-void correlate_row(const Ready<T>& ready, long n, long r) {
+void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
     const Correlation<T>& p = ready.p;
     constexpr long at_once = 4;  // results that share a load of the weights
-    const Inside down = inside(p.rows, r, p.h);
     const T* image = p.in + n * p.h * p.w * p.pitch;
     const long row = r * p.rows.stride + p.rows.origin;
     for (long s = 0; s < p.columns.results;) {
-        const Inside across = inside(p.columns, s, p.w);
+        const Inside& across = ready.columns[size_t(s)];
         const bool several = s >= ready.begin && s + at_once <= ready.end;
         T* out = p.out_at(n, r, s);
         for_each_channels<T>(p.channels, [&](long c, auto count) {
@@ -87,7 +92,52 @@ void correlate_row(const Ready<T>& ready, long n, long r) {
         });
         s += several ? at_once : 1;
     }
-    activate_row(p, n, r);
+}
+
+// All channels of a result: what it was (0 where `from` is null) and what some taps of a row meet. The
+// number of taps may be a constant to the compiler.
+template <class T, class Taps>
+inline void add_taps(const T* pixels, long tap_step, Taps taps, const T* weights, long channels,
+                     const T* from, T* to, bool streamed) {
+    for_each_channels<T>(channels, [=](long c, auto count) {
+        Vector<T> sum = from ? get(from + c, count) : Vector<T>{};
+        for (long j = 0; j < taps; j++)
+            sum += get(pixels + j * tap_step + c, count) * get(weights + j * channels + c, count);
+        if (streamed && count == lanes<T>)
+            stream(to + c, sum);
+        else
+            put(to + c, sum, count);
+    });
+}
+
+// The same with a stride, when most of an image is read once, and from memory. That is fastest from
+// one end of a row to the other: one row of taps after the other is added to the results, which stay
+// in the cache meanwhile, in `buffer` if they are to be streamed.
+template <class T>
+void correlate_strided_row(const Ready<T>& ready, long n, long r, const Inside& down, T* buffer) {
+    const Correlation<T>& p = ready.p;
+    const long tap_step = p.columns.step * p.pitch;
+    for (long i = down.first; i < down.last; i++) {
+        const long row = r * p.rows.stride + p.rows.origin + i * p.rows.step;
+        const T* line = p.in + ((n * p.h + row) * p.w + p.columns.origin) * p.pitch;
+        const T* weights = ready.weights + i * p.columns.taps * p.channels;
+        const bool last = i + 1 == down.last;
+        for (long s = 0; s < p.columns.results; s++) {
+            const Inside& across = ready.columns[size_t(s)];
+            const T* pixels = line + s * p.columns.stride * p.pitch + across.first * tap_step;
+            const T* w = weights + across.first * p.channels;
+            T* out = p.out_at(n, r, s);
+            T* partial = ready.streamed ? buffer + s * p.channels : out;
+            const T* from = i == down.first ? p.bias : partial;
+            T* to = last ? out : partial;
+            const bool streamed = last && ready.streamed;
+            if (const long taps = across.last - across.first; taps == 3)
+                add_taps(pixels, tap_step, std::integral_constant<long, 3>{}, w, p.channels, from,
+                         to, streamed);
+            else
+                add_taps(pixels, tap_step, taps, w, p.channels, from, to, streamed);
+        }
+    }
 }
 
 // The results [first, last) of a row whose tap in column j meets pixels, and how far from pixel
@@ -154,16 +204,23 @@ void correlate_depthwise(const std::vector<Correlation<T>>& parts) {
     std::vector<Ready<T>> ready;
     T* to = weights;
     for (const Correlation<T>& p : parts) {
-        ready.push_back(make_ready(p, to));
+        ready.emplace_back(p, to);
         if (one.gate != Activation::none) ready.back().p.in = gated;
         to += p.rows.taps * p.columns.taps * p.channels;
     }
     for_each_range(one.n * rows, 1 + (1 << 13) / (pixels * one.channels + 1),
                    [&](long first, long last) {
+        Scratch<T> buffer(pixels * one.channels);
         for (long task = first; task < last; task++)
             for (const Ready<T>& part : ready)
-                if (task % rows < part.p.rows.results)
-                    correlate_row(part, task / rows, task % rows);
+                if (const long n = task / rows, r = task % rows; r < part.p.rows.results) {
+                    const Inside down = inside(part.p.rows, r, part.p.h);
+                    if (part.p.columns.stride > 1 && down.last > down.first)
+                        correlate_strided_row<T>(part, n, r, down, buffer);
+                    else
+                        correlate_row(part, n, r, down);
+                    activate_row(part.p, n, r);
+                }
         finish_streaming();
     });
 }
