@@ -27,6 +27,7 @@ from tinygrad_mask.masks.classifier.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.plots import plot_protocol
 from tinygrad_mask.masks.classifier.recipes import Recipe
 from tinygrad_mask.masks.classifier.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.tables import table
 from tinygrad_mask.masks.classifier.training import (
     InterruptedRunError,
     Trainer,
@@ -126,26 +127,28 @@ def share_of_known(
 
 def protocol_report(runs: Sequence[ProtocolRun], shared: float) -> str:
     """Return the figures as a Markdown table, and what has to be known to read them."""
-    lines = [
-        "| | accuracy in training | accuracy | balanced accuracy | macro-F1 "
-        "| recall of `improper` |",
-        "| :--- | ---: | ---: | ---: | ---: | ---: |",
-        f"| on the slides, their data | 1.00 | {SLIDES_ACCURACY} | | | |",
-    ]
     names = {"slides": "their network, here", "today": "today's recipe"}
+    rows = [["on the slides, their data", "1.00", str(SLIDES_ACCURACY), "", "", ""]]
     for run in runs:
         metrics = run.metrics
-        lines.append(
-            f"| {names[run.name]}, {len(run.history)} epochs | {run.history[-1]['accuracy']:.4f} "
-            f"| {metrics.accuracy:.4f} | {metrics.balanced_accuracy:.3f} "
-            f"| {metrics.macro_f1:.3f} | {recall_of_improper(metrics)} |"
+        rows.append(
+            [
+                f"{names[run.name]}, {len(run.history)} epochs",
+                f"{run.history[-1]['accuracy']:.4f}",
+                f"{metrics.accuracy:.4f}",
+                f"{metrics.balanced_accuracy:.3f}",
+                f"{metrics.macro_f1:.3f}",
+                recall_of_improper(metrics),
+            ]
         )
-    lines += [
-        "",
-        f"Always answering the most frequent class gives {runs[0].metrics.baseline_accuracy:.4f}. "
-        f"The {runs[0].metrics.n} faces were drawn one by one: of {shared:.0%} of them the "
-        "photograph, or a copy of it, was trained on too, which flatters all of these figures. "
-        "Accuracy in training is that of the batches as they were trained on, varied and with "
-        "dropout.",
-    ]
-    return "\n".join(lines)
+    figures = ["accuracy in training", "accuracy", "balanced accuracy", "macro-F1"]
+    return "\n\n".join(
+        [
+            table(["", *figures, "recall of `improper`"], rows, "lrrrrr"),
+            f"Always answering the most frequent class gives "
+            f"{runs[0].metrics.baseline_accuracy:.4f}. The {runs[0].metrics.n} faces were drawn "
+            f"one by one: of {shared:.0%} of them the photograph, or a copy of it, was trained on "
+            "too, which flatters all of these figures. Accuracy in training is that of the batches "
+            "as they were trained on, varied and with dropout.",
+        ]
+    )
