@@ -75,6 +75,19 @@ void find_nan(const PoolShape& s, const Inside& down, const Inside& across, cons
         }
 }
 
+// Call f(c, vectors, count) for the channels, four vectors of `count` of them at a time, then one by
+// one.
+template <class T, class F>
+inline void for_some_channels(long channels, F f) {
+    constexpr int vectors = 4;
+    long c = 0;
+    for (; c + vectors * lanes<T> <= channels; c += vectors * lanes<T>)
+        f(c, std::integral_constant<int, vectors>{}, std::integral_constant<long, lanes<T>>{});
+    for_each_channels<T>(channels - c, [&](long more, auto count) {
+        f(c + more, std::integral_constant<int, 1>{}, count);
+    });
+}
+
 // The maximum of a window, and its tap, in N vectors of channels: one alone would wait for each of its
 // comparisons before the next.
 template <class T, int N, class Tap, class Count>
@@ -117,17 +130,11 @@ inline void max_of_window(const PoolShape& s, const Inside& down, const Inside& 
 
 template <class T, class Tap>
 void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
-    constexpr int vectors = 4;
-    constexpr std::integral_constant<long, lanes<T>> whole;
     for_each_result(s, [&](long, long, const Inside& down, const Inside& across, long at,
                            long corner) {
-        long done = 0;
-        for (; done + vectors * lanes<T> <= s.c; done += vectors * lanes<T>)
-            max_of_window<T, vectors>(s, down, across, x + corner + done, whole, y + at + done,
-                                      taps + at + done);
-        for_each_channels<T>(s.c - done, [&](long c, auto count) {
-            max_of_window<T, 1>(s, down, across, x + corner + done + c, count, y + at + done + c,
-                                taps + at + done + c);
+        for_some_channels<T>(s.c, [&](long c, auto vectors, auto count) {
+            max_of_window<T, vectors.value>(s, down, across, x + corner + c, count, y + at + c,
+                                            taps + at + c);
         });
     });
 }
@@ -285,24 +292,34 @@ private:
     }
 };
 
+// The mean of a window over so many pixels, in N vectors of channels.
+template <class T, int N, class Count>
+inline void mean_of_window(const PoolShape& s, const Inside& down, const Inside& across, T pixels,
+                           const T* x, Count count, T* y) {
+    constexpr long L = lanes<T>;
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    Vector<T> sum[N] = {};
+    for (long i = down.first; i < down.last; i++, x += row_step) {
+        const T* pixel = x;
+        for (long j = across.first; j < across.last; j++, pixel += column_step)
+#pragma GCC unroll 4
+            for (int v = 0; v < N; v++) sum[v] += get(pixel + v * L, count);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) put(y + v * L, sum[v] / pixels, count);
+}
+
 }  // namespace
 
 template <class T>
 void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
-    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
     const Counted counted(s, count_padding);
     for_each_result(s, [&](long r, long q, const Inside& down, const Inside& across, long at,
                            long corner) {
         const T pixels = T(counted(r, q));
-        for_each_channels<T>(s.c, [&](long c, auto count) {
-            Vector<T> sum{};
-            const T* line = x + corner + c;
-            for (long i = down.first; i < down.last; i++, line += row_step) {
-                const T* pixel = line;
-                for (long j = across.first; j < across.last; j++, pixel += column_step)
-                    sum += get(pixel, count);
-            }
-            put(y + at + c, sum / pixels, count);
+        for_some_channels<T>(s.c, [&](long c, auto vectors, auto count) {
+            mean_of_window<T, vectors.value>(s, down, across, pixels, x + corner + c, count,
+                                             y + at + c);
         });
     });
 }

@@ -98,15 +98,14 @@ inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b,
 template <class T, int NV>
 inline void multiply_panel(long count, const T* a, long a_step, const Runs& runs, const T* b,
                            const T* bias, bool accumulate, T* c, long c_step, long columns) {
-    long tiles = (count + tile_rows - 1) / tile_rows;
+    const long tiles = (count + tile_rows - 1) / tile_rows;
+    const long least = tiles ? count / tiles : 0, higher = count - least * tiles;
     for (long t = 0; t < tiles; t++) {
-        long begin = count * t / tiles, rows = count * (t + 1) / tiles - begin;
-        const T* at = a + begin * a_step;
-        T* ct = c + begin * c_step;
+        const long rows = least + (t < higher);
         switch (rows) {
-#define CASE(M)                                                                              \
-    case M:                                                                                  \
-        multiply_tile<T, M, NV>(at, a_step, runs, b, bias, accumulate, ct, c_step, columns); \
+#define CASE(M)                                                                            \
+    case M:                                                                                \
+        multiply_tile<T, M, NV>(a, a_step, runs, b, bias, accumulate, c, c_step, columns); \
         break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -114,6 +113,7 @@ inline void multiply_panel(long count, const T* a, long a_step, const Runs& runs
 #endif
 #undef CASE
         }
+        a += rows * a_step, c += rows * c_step;
     }
 }
 
@@ -150,16 +150,15 @@ template <class T, int NV>
 inline void multiply_transposed(long count, const T* a, long rows, long row_step, long pixels,
                                 long step, const T* b, bool accumulate, T* c, long c_step,
                                 long columns) {
-    long tiles = (count + tile_rows - 1) / tile_rows;
+    const long tiles = (count + tile_rows - 1) / tile_rows;
+    const long least = tiles ? count / tiles : 0, wider = count - least * tiles;
     for (long t = 0; t < tiles; t++) {
-        long begin = count * t / tiles, many = count * (t + 1) / tiles - begin;
-        const T* at = a + begin;
-        T* ct = c + begin * c_step;
+        const long many = least + (t < wider);
         switch (many) {
-#define CASE(M)                                                                              \
-    case M:                                                                                  \
-        multiply_transposed_tile<T, M, NV>(at, rows, row_step, pixels, step, b, accumulate,  \
-                                           ct, c_step, columns);                             \
+#define CASE(M)                                                                                  \
+    case M:                                                                                      \
+        multiply_transposed_tile<T, M, NV>(a, rows, row_step, pixels, step, b, accumulate, c,    \
+                                           c_step, columns);                                     \
         break;
             CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -167,6 +166,7 @@ inline void multiply_transposed(long count, const T* a, long rows, long row_step
 #endif
 #undef CASE
         }
+        a += many, c += many * c_step;
     }
 }
 
