@@ -8,8 +8,8 @@ docs/ablation.md is written from all that is there. Other data are looked for be
 (`hitl/`, `chandrikadeb7/`). Each job trains one fold at a time on one thread: two folds beside each
 other on two cores are done sooner than one after the other on both.
 
-How a trained model is asked is read out of the same training: with its last weights or with their
-average, about the crop alone or about its mirror image too.
+How a trained model is asked is read out of the trainings that are as long as the recipe's: with its
+last weights or with their average, about the crop alone or about its mirror image too.
 """
 
 import argparse
@@ -18,10 +18,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from ablation_table import FoldScores, fold_file, readout_name, write_table
-from ablation_variants import FOLDS, VARIANTS, config_of, prepare
+from ablation_table import LONG, READOUT, FoldScores, fold_file, readout_name, write_table
+from ablation_variants import FOLDS, VARIANTS, architecture_of_variant, config_of, prepare
+from numpy.typing import NDArray
 
 import tinygrad_mask
+from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.averaging import WeightAverage
 from tinygrad_mask.masks.classifier.config import make_trainer
 from tinygrad_mask.masks.classifier.cross_validation import assign_folds, sides_of_fold
@@ -61,17 +63,27 @@ def _use_one_thread() -> None:
 
 def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
     """Train a fold of a variant, keep what its model says, and say in a line how it went."""
-    config = config_of(VARIANTS[name], data, out)
+    variant = VARIANTS[name]
+    config = config_of(variant, data, out)
     key = f"{config.data} {config.extra} {config.crops} {config.recipe.augmentation}"
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = load_for(config)
     loaded = _loaded[key]
     train, judged = sides_of_fold(loaded, assign_folds(loaded, FOLDS, 0), fold, config.min_face)
+    crops = Rows(loaded.faces.crops, judged)
     start = time.perf_counter()
-    trainer = make_trainer(config, loaded.faces, train, judged)
-    averages = Averages(trainer)
-    trainer.run(lambda: None)
+    # A handful to judge after each epoch, which nobody looks at; all of them once, at the end.
+    trainer = make_trainer(
+        config, loaded.faces, train, judged[:8], architecture_of_variant(variant, config)
+    )
+    if name in LONG:
+        averages = Averages(trainer)
+        trainer.run(lambda: None)
+        scores = readouts(trainer, averages, crops)
+    else:
+        trainer.run(lambda: None)
+        scores = {READOUT: trainer.classifier.scores(crops)}
     seconds = time.perf_counter() - start
     photograph = loaded.faces.photograph[judged]
     result = FoldScores(
@@ -79,8 +91,7 @@ def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
         sizes=loaded.faces.sizes[judged],
         group=loaded.groups[photograph],
         positions=judged,
-        scores=readouts(trainer, averages),
-        history=trainer.progress.history,
+        scores=scores,
         seconds=seconds,
         parameters=trainer.classifier.model.parameter_count(),
     )
@@ -104,17 +115,15 @@ class Averages:
         trainer.optimizer.step = step_and_average  # type: ignore[method-assign]
 
 
-def readouts(trainer: Trainer, averages: Averages) -> dict[str, np.ndarray]:
+def readouts(trainer: Trainer, averages: Averages, crops: Rows) -> dict[str, NDArray[np.float32]]:
     """Return the scores of the judged faces in every way that the model can be asked."""
     classifier, scores = trainer.classifier, {}
     for mirrored in (False, True):
         classifier.mirrored = mirrored
-        name = readout_name(0, mirrored)
-        scores[name] = classifier.scores(trainer.validation_crops)
+        scores[readout_name(0, mirrored)] = classifier.scores(crops)
         for decay, average in averages.of_decay.items():
             with average.applied():
-                name = readout_name(decay, mirrored)
-                scores[name] = classifier.scores(trainer.validation_crops)
+                scores[readout_name(decay, mirrored)] = classifier.scores(crops)
     return scores
 
 

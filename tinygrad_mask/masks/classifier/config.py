@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
-from tinygrad_mask.masks.classifier.models import architecture_of, build_model
+from tinygrad_mask.masks.classifier.models import Architecture, architecture_of, build_model
 from tinygrad_mask.masks.classifier.recipes import Recipe
 from tinygrad_mask.masks.classifier.training import Trainer
 from tinygrad_mask.masks.crops import CropSettings
@@ -86,12 +86,15 @@ def make_trainer(
     faces: FaceSet,
     train_faces: NDArray[np.int64],
     validation_faces: NDArray[np.int64],
+    architecture: Architecture | None = None,
 ) -> Trainer:
     """Return what trains a new model on some faces and judges it on others, by their positions.
 
-    Raises `UsageError` as `initial_classifier`.
+    `architecture` is another than the one that the settings' model stands for. Raises `UsageError`
+    as `initial_classifier`.
     """
-    architecture = architecture_of(config.model, config.crops.size)
+    if architecture is None:
+        architecture = architecture_of(config.model, config.crops.size)
     model = build_model(architecture, np.random.default_rng(config.seed))
     normalisation = Normalisation.of(Rows(faces.crops, train_faces))
     initial = initial_classifier(config)
