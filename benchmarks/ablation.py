@@ -4,9 +4,9 @@
 
 `PATH` is Larxel's data set; `ablation_variants.py` says what is trained. A fold that is done is
 kept in `--out` and not trained again, so that a run can be ended and taken up anew; the table in
-docs/ablation.md is written from all that is there. Other data are looked for beside Larxel's
-(`hitl/`, `chandrikadeb7/`). Each job trains one fold at a time on one thread: two folds beside each
-other on two cores are done sooner than one after the other on both.
+docs/ablation.md and its picture are made from all that is there. Other data are looked for beside
+Larxel's (`hitl/`, `chandrikadeb7/`). Each job trains one fold at a time on one thread: two folds
+beside each other on two cores are done sooner than one after the other on both.
 
 How a trained model is asked is read out of the trainings that are as long as the recipe's: with its
 last weights or with their average, about the crop alone or about its mirror image too.
@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+from ablation_picture import draw
 from ablation_table import LONG, READOUT, FoldScores, fold_file, readout_name, write_table
 from ablation_variants import FOLDS, VARIANTS, architecture_of_variant, config_of, prepare
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ from tinygrad_mask.masks.classifier.cross_validation import assign_folds, sides_
 from tinygrad_mask.masks.classifier.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.training import Trainer
 
-TABLE = Path(__file__).parents[1] / "docs" / "ablation.md"
+DOCS = Path(__file__).parents[1] / "docs"
+TABLE, PICTURE = DOCS / "ablation.md", DOCS / "pictures" / "ablation.png"
 DECAYS = (0.98, 0.99, 0.995)
 
 _loaded: dict[str, LoadedData] = {}
@@ -55,6 +57,7 @@ def main() -> None:
             print(f"{count} of {len(jobs)}: {job.result()}", flush=True)
             write_table(TABLE, out)
     write_table(TABLE, out)
+    draw(PICTURE, out)
 
 
 def _use_one_thread() -> None:
@@ -92,7 +95,6 @@ def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
         group=loaded.groups[photograph],
         positions=judged,
         scores=scores,
-        seconds=seconds,
         parameters=trainer.classifier.model.parameter_count(),
     )
     result.save(fold_file(out, name, fold))

@@ -110,6 +110,17 @@ def write_thumbnails(hitl: Path, out: Path) -> None:
 
 
 _STILL = {"rotation": 0, "scale": 0, "shift": 0}
+_MILDER = {
+    "rotation": 8,
+    "scale": 0.08,
+    "shift": 0.04,
+    "soften": 0.15,
+    "contrast": 0.15,
+    "brightness": 0.08,
+    "saturation": 0.2,
+    "cast": 0.05,
+    "erase": 0.12,
+}
 _HALF: dict[str, object] = {"class_balance": 0.5, "epochs": LONGER}
 _ONE_LIGHT = {"contrast": 0, "brightness": 0, "saturation": 0, "cast": 0}
 
@@ -118,6 +129,9 @@ VARIANTS = {
     "recipe": Variant("the recipe", recipe={"epochs": LONGER}),
     "half-balanced": Variant("class balance 0.5 in place of 0.4", recipe=dict(_HALF)),
     "as-it-is-long": Variant("that, no augmentation", recipe=dict(_HALF), augmentation=None),
+    "milder-long": Variant(
+        "that, varied half as far", recipe=dict(_HALF), augmentation=dict(_MILDER)
+    ),
     "still-long": Variant(
         "that, not turned, scaled or shifted", recipe=dict(_HALF), augmentation=dict(_STILL)
     ),
