@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from ablation_table import LONG, READOUT, Line, intervals_of, pooled
-from ablation_variants import EPOCHS, LONGER, VARIANTS
+from ablation_table import Line, done, intervals_of
+from ablation_variants import EPOCHS, LONGER
 from matplotlib.figure import Figure
 
 from tinygrad_mask.masks.classifier.plots.style import BLUE, FAINT, ORANGE, bare, save_figure
@@ -17,10 +17,8 @@ def draw(path: Path, out: Path) -> None:
 
     The first of either is what the rest are compared with; a dashed line carries its figure down.
     """
-    groups = {
-        f"{LONGER} epochs": _lines(out, list(LONG)),
-        f"{EPOCHS} epochs": _lines(out, [name for name in VARIANTS if name not in LONG]),
-    }
+    long, short = done(out)
+    groups = {f"{LONGER} epochs": long, f"{EPOCHS} epochs": short}
     count = sum(map(len, groups.values()))
     figure = Figure(figsize=(9, 1.2 + 0.27 * (count + 2)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -50,11 +48,6 @@ def draw(path: Path, out: Path) -> None:
     panels[0].invert_yaxis()
     path.unlink(missing_ok=True)
     save_figure(figure, path)
-
-
-def _lines(out: Path, names: list[str]) -> list[Line]:
-    lines = (pooled(out, name, READOUT) for name in names)
-    return [line for line in lines if line is not None]
 
 
 def _value(line: Line, key: str) -> float:

@@ -1,7 +1,7 @@
 """The table of the ablation, from the scores that its folds left."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +85,16 @@ READOUT = readout_name(0, True)
 class Line:
     """A line of the table: all faces with one way of asking."""
 
-    what: str
+    name: str
     labels: np.ndarray
     scores: np.ndarray
     sizes: np.ndarray
     group: np.ndarray
     parameters: int
+
+    @property
+    def what(self) -> str:
+        return VARIANTS[self.name].what
 
     @property
     def metrics(self) -> Metrics:
@@ -109,7 +113,7 @@ def pooled(out: Path, name: str, readout: str) -> Line | None:
         return np.concatenate([getattr(part, key) for part in parts])[order]
 
     return Line(
-        VARIANTS[name].what,
+        name,
         joined("labels"),
         np.concatenate([part.scores[readout] for part in parts])[order],
         joined("sizes"),
@@ -118,27 +122,36 @@ def pooled(out: Path, name: str, readout: str) -> Line | None:
     )
 
 
+def done(out: Path) -> tuple[list[Line], list[Line]]:
+    """Return the lines of all variants that are done: those of the recipe's length, the others."""
+    lines = {name: pooled(out, name, READOUT) for name in VARIANTS}
+    there = {name: line for name, line in lines.items() if line is not None}
+    return (
+        [there[name] for name in LONG if name in there],
+        [line for name, line in there.items() if name not in LONG],
+    )
+
+
 def write_table(path: Path, out: Path) -> None:
-    """Write the table of all variants whose folds are all there."""
-    reference = pooled(out, REFERENCE, READOUT)
-    if reference is None:
+    """Write the table of all variants that are done, of the recipe at least."""
+    long, short = done(out)
+    if not short or short[0].name != REFERENCE:
         return
-    short = [name for name in VARIANTS if name not in LONG]
     sections = [
         _HEADER,
         "![Macro-F1 and recall of improper of each line](pictures/ablation.png)",
         "## One change at a time",
-        _table([_baseline(reference), *_rows(out, short, reference)]),
+        _table([_baseline(short[0]), *_rows(short)]),
     ]
-    long = [name for name in LONG if pooled(out, name, READOUT) is not None]
     if long:
-        whole = pooled(out, long[0], READOUT)
-        assert whole is not None
-        rows = list(_rows(out, long, whole))
-        sections += ["## At the recipe's own length", _LONG.format(LONGER), _table(rows)]
-        asked = _ASKED.format(LONGER, VARIANTS[long[0]].what)
-        rows = list(_readout_rows(out, long[0]))
-        sections += ["## How the trained model is asked", asked, _table(rows)]
+        sections += [
+            "## At the recipe's own length",
+            _LONG.format(LONGER),
+            _table(list(_rows(long))),
+            "## How the trained model is asked",
+            _ASKED.format(LONGER, long[0].what),
+            _table(list(_readout_rows(out, long[0]))),
+        ]
     path.write_text("\n\n".join(section.strip() for section in sections) + "\n")
 
 
@@ -154,22 +167,19 @@ mirror image too.
 """
 
 
-def _rows(out: Path, names: Iterable[str], reference: Line) -> Iterator[list[str]]:
-    """Yield the rows of variants that are done, the first of which is the reference."""
-    for position, name in enumerate(names):
-        line = pooled(out, name, READOUT)
-        if line is not None:
-            yield _row(line.what, line, reference if position else None)
+def _rows(lines: list[Line]) -> Iterator[list[str]]:
+    """Yield a row for each line, the first of which the others are compared with."""
+    for position, line in enumerate(lines):
+        yield _row(line.what, line, lines[0] if position else None)
 
 
-def _readout_rows(out: Path, variant: str) -> Iterator[list[str]]:
+def _readout_rows(out: Path, reference: Line) -> Iterator[list[str]]:
     """Yield a variant's training, asked in each way; the first is the recipe's."""
-    reference = pooled(out, variant, READOUT)
-    names = FoldScores.load(fold_file(out, variant, 0)).scores
-    for name in sorted(names, key=lambda name: (name != READOUT, "mirrored" not in name, name)):
-        line = pooled(out, variant, name)
+    readouts = FoldScores.load(fold_file(out, reference.name, 0)).scores
+    for readout in sorted(readouts, key=lambda r: (r != READOUT, "mirrored" not in r, r)):
+        line = pooled(out, reference.name, readout)
         assert line is not None
-        yield _row(name, line, None if name == READOUT else reference)
+        yield _row(readout, line, None if readout == READOUT else reference)
 
 
 def intervals_of(line: Line) -> dict[str, tuple[float, float]]:

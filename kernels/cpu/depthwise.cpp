@@ -10,6 +10,15 @@
 
 namespace {
 
+// A vector of results, past the caches where they are `streamed`.
+template <class T, class Count>
+inline void write(T* to, Vector<T> v, bool streamed, Count count) {
+    if (streamed && count == lanes<T>)
+        stream(to, v);
+    else
+        put(to, v, count);
+}
+
 // The results [s, s + M) of a row, of which all see the same taps: in rows `down`, columns `across`.
 template <class T, int M, class Count>
 inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, long s,
@@ -28,11 +37,7 @@ inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, 
             a += p.columns.step * p.pitch, w += p.channels;
         }
     }
-    for (int m = 0; m < M; m++)
-        if (streamed && count == lanes<T>)
-            stream(out + m * out_step, sum[m]);
-        else
-            put(out + m * out_step, sum[m], count);
+    for (int m = 0; m < M; m++) write<T>(out + m * out_step, sum[m], streamed, count);
 }
 
 inline Inside inside(const Axis& a, long r, long pixels) {
@@ -103,10 +108,7 @@ inline void add_taps(const T* pixels, long tap_step, Taps taps, const T* weights
         Vector<T> sum = from ? get(from + c, count) : Vector<T>{};
         for (long j = 0; j < taps; j++)
             sum += get(pixels + j * tap_step + c, count) * get(weights + j * channels + c, count);
-        if (streamed && count == lanes<T>)
-            stream(to + c, sum);
-        else
-            put(to + c, sum, count);
+        write<T>(to + c, sum, streamed, count);
     });
 }
 
@@ -202,15 +204,17 @@ void correlate_depthwise(const std::vector<Correlation<T>>& parts) {
     if (one.gate != Activation::none)
         activation_grad<T>(one.gate, one.in, one.gate_output, gated, size);
     std::vector<Ready<T>> ready;
+    bool streamed = false;
     T* to = weights;
     for (const Correlation<T>& p : parts) {
         ready.emplace_back(p, to);
+        streamed |= ready.back().streamed;
         if (one.gate != Activation::none) ready.back().p.in = gated;
         to += p.rows.taps * p.columns.taps * p.channels;
     }
     for_each_range(one.n * rows, 1 + (1 << 13) / (pixels * one.channels + 1),
                    [&](long first, long last) {
-        Scratch<T> buffer(pixels * one.channels);
+        Scratch<T> buffer(streamed ? pixels * one.channels : 0);
         for (long task = first; task < last; task++)
             for (const Ready<T>& part : ready)
                 if (const long n = task / rows, r = task % rows; r < part.p.rows.results) {
