@@ -8,7 +8,7 @@ docs/ablation.md and its picture are made from all that is there. Other data are
 Larxel's (`hitl/`, `chandrikadeb7/`). Each job trains one fold at a time on one thread: two folds
 beside each other on two cores are done sooner than one after the other on both.
 
-How a trained model is asked is read out of the trainings that are as long as the recipe's: with its
+How a trained model is asked is read out of the recipe's own training, in its whole length: with its
 last weights or with their average, about the crop alone or about its mirror image too.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from ablation_picture import draw
-from ablation_table import LONG, READOUT, FoldScores, fold_file, readout_name, write_table
-from ablation_variants import FOLDS, VARIANTS, architecture_of_variant, config_of, prepare
+from ablation_table import READOUT, FoldScores, fold_file, readout_name, write_table
+from ablation_variants import FOLDS, LONG, VARIANTS, architecture_of_variant, config_of, prepare
 from numpy.typing import NDArray
 
 import tinygrad_mask
@@ -80,7 +80,7 @@ def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
     trainer = make_trainer(
         config, loaded.faces, train, judged[:8], architecture_of_variant(variant, config)
     )
-    if name in LONG:
+    if name == LONG[0]:
         averages = Averages(trainer)
         trainer.run(lambda: None)
         scores = readouts(trainer, averages, crops)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ablation_variants import EPOCHS, FOLDS, LONGER, VARIANTS
+from ablation_variants import EPOCHS, FOLDS, LONG, LONGER, VARIANTS
 
 from tinygrad_mask import serialization
 from tinygrad_mask.masks.classifier.metrics import (
@@ -19,7 +19,6 @@ from tinygrad_mask.masks.classifier.metrics import (
 from tinygrad_mask.masks.classifier.tables import interval_text, table
 
 REFERENCE = "short"
-LONG = ("recipe", "half-balanced", "as-it-is-long", "milder-long", "still-long", "one-light-long")
 SAMPLES = 2000
 
 _HEADER = f"""\

@@ -132,11 +132,8 @@ VARIANTS = {
     "milder-long": Variant(
         "that, varied half as far", recipe=dict(_HALF), augmentation=dict(_MILDER)
     ),
-    "still-long": Variant(
-        "that, not turned, scaled or shifted", recipe=dict(_HALF), augmentation=dict(_STILL)
-    ),
-    "one-light-long": Variant(
-        "that, light and colour as they are", recipe=dict(_HALF), augmentation=dict(_ONE_LIGHT)
+    "synthetic-long": Variant(
+        "begun with weights from drawn faces", recipe={"epochs": LONGER}, initial="synthetic:2000"
     ),
     # at a third of it
     "short": Variant(f"the recipe, {EPOCHS} epochs"),
@@ -179,3 +176,6 @@ VARIANTS = {
     "synthetic": Variant("begun with weights from drawn faces", initial="synthetic:2000"),
 }
 """By name, in the order of the table."""
+
+LONG = tuple(name for name, variant in VARIANTS.items() if variant.recipe.get("epochs") == LONGER)
+"""The trainings as long as the recipe's, which is the first of them."""

@@ -19,25 +19,46 @@ inline void write(T* to, Vector<T> v, bool streamed, Count count) {
         put(to, v, count);
 }
 
-// The results [s, s + M) of a row, of which all see the same taps: in rows `down`, columns `across`.
-template <class T, int M, class Count>
-inline void correlate_pixels(const Correlation<T>& p, const T* image, long row, long s,
-                             const Inside& down, const Inside& across, const T* weights, long c,
-                             Vector<T> bias, T* out, bool streamed, Count count) {
+// What lies how far from the other: rows and columns of taps in the image, results in the image and
+// in the result, rows of taps in the weights. By value, since the compiler must expect a member that
+// it was given by reference to change with every vector that is stored.
+struct Steps {
+    long row, tap, pixel, out, weight_row, weight_tap;
+};
+
+// A row of taps side by side that moves on by `stride` pixels, both constants to the compiler.
+template <int Count, int Stride>
+struct Dense {
+    static constexpr int count = Count, stride = Stride;
+};
+
+// M results beside each other that all see the same `rows` times `taps` taps. Where the taps are
+// `Dense`, a pixel is read once for all the results that it meets.
+template <class T, int M, class Taps, class Count>
+inline void correlate_pixels(const T* pixels, const T* weights, const Steps steps, long rows,
+                             Taps taps, Vector<T> bias, T* out, bool streamed, Count count) {
     Vector<T> sum[M];
     for (int m = 0; m < M; m++) sum[m] = bias;
-    const long a_step = p.columns.stride * p.pitch, out_step = p.columns.out_step * p.out_pitch;
-    for (long i = down.first; i < down.last; i++) {
-        const T* a = image + ((row + i * p.rows.step) * p.w + s * p.columns.stride +
-                              p.columns.origin + across.first * p.columns.step) * p.pitch + c;
-        const T* w = weights + (i * p.columns.taps + across.first) * p.channels + c;
-        for (long j = across.first; j < across.last; j++) {
-            const Vector<T> wj = get(w, count);
-            for (int m = 0; m < M; m++) sum[m] += get(a + m * a_step, count) * wj;
-            a += p.columns.step * p.pitch, w += p.channels;
+    for (long i = 0; i < rows; i++, pixels += steps.row, weights += steps.weight_row)
+        if constexpr (std::is_integral_v<Taps>) {
+            for (long j = 0; j < taps; j++) {
+                const Vector<T> w = get(weights + j * steps.weight_tap, count);
+                for (int m = 0; m < M; m++)
+                    sum[m] += get(pixels + j * steps.tap + m * steps.pixel, count) * w;
+            }
+        } else {
+            constexpr int K = Taps::count, S = Taps::stride;
+            Vector<T> w[K];
+            for (int j = 0; j < K; j++) w[j] = get(weights + j * steps.weight_tap, count);
+#pragma GCC unroll 16
+            for (int k = 0; k < (M - 1) * S + K; k++) {
+                const Vector<T> x = get(pixels + k * steps.tap, count);
+#pragma GCC unroll 8
+                for (int m = 0; m < M; m++)
+                    if (k - m * S >= 0 && k - m * S < K) sum[m] += x * w[k - m * S];
+            }
         }
-    }
-    for (int m = 0; m < M; m++) write<T>(out + m * out_step, sum[m], streamed, count);
+    for (int m = 0; m < M; m++) write<T>(out + m * steps.out, sum[m], streamed, count);
 }
 
 inline Inside inside(const Axis& a, long r, long pixels) {
@@ -79,67 +100,60 @@ struct Ready {
 template <class T>
 void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
     const Correlation<T>& p = ready.p;
-    constexpr long at_once = 4;  // results that share a load of the weights
-    const T* image = p.in + n * p.h * p.w * p.pitch;
-    const long row = r * p.rows.stride + p.rows.origin;
-    for (long s = 0; s < p.columns.results;) {
-        const Inside& across = ready.columns[size_t(s)];
-        const bool several = s >= ready.begin && s + at_once <= ready.end;
+    const Steps steps = {p.rows.step * p.w * p.pitch,      p.columns.step * p.pitch,
+                         p.columns.stride * p.pitch,       p.columns.out_step * p.out_pitch,
+                         p.columns.taps * p.channels,      p.channels};
+    const long row = r * p.rows.stride + p.rows.origin + down.first * p.rows.step;
+    const T* line = p.in + ((n * p.h + row) * p.w + p.columns.origin) * p.pitch;
+    const T* weights = ready.weights + down.first * steps.weight_row;
+    const long rows = std::max<long>(down.last - down.first, 0);
+    const auto results = [&](long s, auto many, auto taps, long first_tap) {
+        const T* pixels = line + s * steps.pixel + first_tap * steps.tap;
+        const T* w = weights + first_tap * steps.weight_tap;
         T* out = p.out_at(n, r, s);
-        for_each_channels<T>(p.channels, [&](long c, auto count) {
-            const Vector<T> bias = p.bias ? get(p.bias + c, count) : Vector<T>{};
-            if (several)
-                correlate_pixels<T, at_once>(p, image, row, s, down, across, ready.weights, c, bias,
-                                             out + c, ready.streamed, count);
-            else
-                correlate_pixels<T, 1>(p, image, row, s, down, across, ready.weights, c, bias,
-                                       out + c, ready.streamed, count);
+        const T* bias = p.bias;
+        const bool streamed = ready.streamed;
+        for_each_channels<T>(p.channels, [=](long c, auto count) {
+            correlate_pixels<T, many.value>(pixels + c, w + c, steps, rows, taps,
+                                            bias ? get(bias + c, count) : Vector<T>{}, out + c,
+                                            streamed, count);
         });
-        s += several ? at_once : 1;
-    }
-}
-
-// All channels of a result: what it was (0 where `from` is null) and what some taps of a row meet. The
-// number of taps may be a constant to the compiler.
-template <class T, class Taps>
-inline void add_taps(const T* pixels, long tap_step, Taps taps, const T* weights, long channels,
-                     const T* from, T* to, bool streamed) {
-    for_each_channels<T>(channels, [=](long c, auto count) {
-        Vector<T> sum = from ? get(from + c, count) : Vector<T>{};
-        for (long j = 0; j < taps; j++)
-            sum += get(pixels + j * tap_step + c, count) * get(weights + j * channels + c, count);
-        write<T>(to + c, sum, streamed, count);
-    });
-}
-
-// The same with a stride, when most of an image is read once, and from memory. That is fastest from
-// one end of a row to the other: one row of taps after the other is added to the results, which stay
-// in the cache meanwhile, in `buffer` if they are to be streamed.
-template <class T>
-void correlate_strided_row(const Ready<T>& ready, long n, long r, const Inside& down, T* buffer) {
-    const Correlation<T>& p = ready.p;
-    const long tap_step = p.columns.step * p.pitch;
-    for (long i = down.first; i < down.last; i++) {
-        const long row = r * p.rows.stride + p.rows.origin + i * p.rows.step;
-        const T* line = p.in + ((n * p.h + row) * p.w + p.columns.origin) * p.pitch;
-        const T* weights = ready.weights + i * p.columns.taps * p.channels;
-        const bool last = i + 1 == down.last;
-        for (long s = 0; s < p.columns.results; s++) {
+    };
+    const auto partly = [&](long begin, long end) {
+        for (long s = begin; s < end; s++) {
             const Inside& across = ready.columns[size_t(s)];
-            const T* pixels = line + s * p.columns.stride * p.pitch + across.first * tap_step;
-            const T* w = weights + across.first * p.channels;
-            T* out = p.out_at(n, r, s);
-            T* partial = ready.streamed ? buffer + s * p.channels : out;
-            const T* from = i == down.first ? p.bias : partial;
-            T* to = last ? out : partial;
-            const bool streamed = last && ready.streamed;
-            if (const long taps = across.last - across.first; taps == 3)
-                add_taps(pixels, tap_step, std::integral_constant<long, 3>{}, w, p.channels, from,
-                         to, streamed);
-            else
-                add_taps(pixels, tap_step, taps, w, p.channels, from, to, streamed);
+            results(s, std::integral_constant<int, 1>{}, across.last - across.first, across.first);
         }
-    }
+    };
+    // Several results share a load of the weights. The last ones overlap, which takes less time than
+    // to do what is left one by one. Past the caches, lines are best completed few at a time.
+    const auto wholly = [&](auto taps) {
+        const auto cover = [&](auto many) {
+            for (long s = ready.begin; s < ready.end; s += many)
+                results(std::min(s, ready.end - many), many, taps, 0);
+        };
+        constexpr bool dense = !std::is_integral_v<decltype(taps)>;
+        const long count = ready.end - ready.begin;
+        if (dense && count >= 8 && !ready.streamed)
+            cover(std::integral_constant<int, 8>{});
+        else if (count >= 4)
+            cover(std::integral_constant<int, 4>{});
+        else
+            cover(std::integral_constant<int, 1>{});
+    };
+    const long taps = p.columns.step == 1 ? p.columns.taps : 0;
+    partly(0, ready.begin);
+    if (taps == 3 && p.columns.stride == 1)
+        wholly(Dense<3, 1>{});
+    else if (taps == 3 && p.columns.stride == 2)
+        wholly(Dense<3, 2>{});
+    else if (taps == 2 && p.columns.stride == 1)  // of the input gradient of the last
+        wholly(Dense<2, 1>{});
+    else if (taps == 1)
+        wholly(Dense<1, 1>{});
+    else
+        wholly(p.columns.taps);
+    partly(ready.end, p.columns.results);
 }
 
 // The results [first, last) of a row whose tap in column j meets pixels, and how far from pixel
@@ -188,6 +202,43 @@ inline void add_met(const Correlation<T>& p, const T* pixels, const T* g, const 
     }
 }
 
+// The same for I rows of 3 taps side by side that move on by a pixel: each pixel is read once, and three
+// gradients stay at hand as the window slides over them.
+template <class T, int I, class Count>
+inline void add_met_dense(const Correlation<T>& p, const T* pixels, const T* g, T* to, Count count) {
+    const long row_step = p.w * p.pitch, x_step = p.pitch, w = p.w;
+    const long g_step = p.channels, to_step = p.channels, left = -p.columns.origin;
+    const long results = p.columns.results;
+    Vector<T> sum[I][3];
+    for (int i = 0; i < I; i++)
+        for (int j = 0; j < 3; j++) sum[i][j] = get(to + (3 * i + j) * to_step, count);
+    const long begin = std::clamp<long>(2 - left, 0, w);
+    const long end = std::clamp<long>(results - left, begin, w);
+    const auto add_partly = [&](long k) {
+        for (int j = 0; j < 3; j++)
+            if (const long s = k + left - j; s >= 0 && s < results)
+                for (int i = 0; i < I; i++)
+                    sum[i][j] += get(pixels + i * row_step + k * x_step, count) *
+                                 get(g + s * g_step, count);
+    };
+    for (long k = 0; k < begin; k++) add_partly(k);
+    if (begin < end) {
+        Vector<T> g2 = get(g + (begin + left - 2) * g_step, count);
+        Vector<T> g1 = get(g + (begin + left - 1) * g_step, count);
+        for (long k = begin; k < end; k++) {
+            const Vector<T> g0 = get(g + (k + left) * g_step, count);
+            for (int i = 0; i < I; i++) {
+                const Vector<T> x = get(pixels + i * row_step + k * x_step, count);
+                sum[i][0] += x * g0, sum[i][1] += x * g1, sum[i][2] += x * g2;
+            }
+            g2 = g1, g1 = g0;
+        }
+    }
+    for (long k = end; k < w; k++) add_partly(k);
+    for (int i = 0; i < I; i++)
+        for (int j = 0; j < 3; j++) put(to + (3 * i + j) * to_step, sum[i][j], count);
+}
+
 }  // namespace
 
 template <class T>
@@ -204,25 +255,19 @@ void correlate_depthwise(const std::vector<Correlation<T>>& parts) {
     if (one.gate != Activation::none)
         activation_grad<T>(one.gate, one.in, one.gate_output, gated, size);
     std::vector<Ready<T>> ready;
-    bool streamed = false;
     T* to = weights;
     for (const Correlation<T>& p : parts) {
         ready.emplace_back(p, to);
-        streamed |= ready.back().streamed;
         if (one.gate != Activation::none) ready.back().p.in = gated;
         to += p.rows.taps * p.columns.taps * p.channels;
     }
     for_each_range(one.n * rows, 1 + (1 << 13) / (pixels * one.channels + 1),
                    [&](long first, long last) {
-        Scratch<T> buffer(streamed ? pixels * one.channels : 0);
         for (long task = first; task < last; task++)
             for (const Ready<T>& part : ready)
                 if (const long n = task / rows, r = task % rows; r < part.p.rows.results) {
                     const Inside down = inside(part.p.rows, r, part.p.h);
-                    if (part.p.columns.stride > 1 && down.last > down.first)
-                        correlate_strided_row<T>(part, n, r, down, buffer);
-                    else
-                        correlate_row(part, n, r, down);
+                    correlate_row(part, n, r, down);
                     activate_row(part.p, n, r);
                 }
         finish_streaming();
@@ -235,6 +280,8 @@ template <class T>
 void grad_weight_depthwise(const Correlation<T>& p, const OutputGradient<T>& grad, T* grad_weight,
                            T* grad_bias) {
     const long taps = p.rows.taps * p.columns.taps, size = (taps + 1) * p.channels;
+    const bool dense = p.columns.taps == 3 && p.columns.stride == 1 && p.columns.step == 1 &&
+                       p.rows.step == 1;
     std::vector<Meeting> columns;
     for (long j = 0; j < p.columns.taps; j++) columns.emplace_back(p.columns, j, p.w);
     sum_over_bands<T>(p, size, [&](long image, long first, long results, T* sums) {
@@ -248,17 +295,29 @@ void grad_weight_depthwise(const Correlation<T>& p, const OutputGradient<T>& gra
                                         p.columns.results * p.channels);
                 g = copy;
             }
+            const Inside down = inside(p.rows, r, p.h);
             for_each_channels<T>(p.channels, [&](long c, auto count) {
-                for (long i = 0; i < p.rows.taps; i++) {
+                for (long i = down.first; i < down.last;) {
                     const long row = r * p.rows.stride + i * p.rows.step + p.rows.origin;
-                    if (row < 0 || row >= p.h) continue;
                     const T* pixels = p.in + (image * p.h + row) * p.w * p.pitch + c;
                     T* to = sums + i * p.columns.taps * p.channels + c;
+                    if (dense) {
+                        const long left = down.last - i;
+                        if (left >= 3)
+                            add_met_dense<T, 3>(p, pixels, g + c, to, count);
+                        else if (left == 2)
+                            add_met_dense<T, 2>(p, pixels, g + c, to, count);
+                        else
+                            add_met_dense<T, 1>(p, pixels, g + c, to, count);
+                        i += std::min<long>(left, 3);
+                        continue;
+                    }
                     long j = 0;
                     for (; j + 3 <= p.columns.taps; j += 3)
                         add_met<T, 3>(p, pixels, g + c, &columns[j], to + j * p.channels, count);
                     for (; j < p.columns.taps; j++)
                         add_met<T, 1>(p, pixels, g + c, &columns[j], to + j * p.channels, count);
+                    i++;
                 }
                 T* to = sums + taps * p.channels + c;
                 Vector<T> total = get(to, count);
