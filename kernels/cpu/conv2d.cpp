@@ -162,6 +162,10 @@ void conv2d_grad_weight(const ConvShape& s, const T* grad_output, const T* y, Ac
             grad_weight_depthwise(p, grad, grad_weight, bias);
             continue;
         }
+        if (few_outputs_pay(p)) {
+            grad_weight_few_outputs(p, grad, grad_weight + first, bias);
+            continue;
+        }
         if constexpr (sizeof(T) == sizeof(float))
             if (winograd_grad_weight_pays(p)) {
                 grad_weight_winograd(p, grad, grad_weight + first, bias);

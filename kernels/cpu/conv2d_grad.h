@@ -22,9 +22,23 @@ void grad_weight_direct(const Correlation<T>&, const OutputGradient<T>&, T* grad
 template <class T>
 void grad_weight_depthwise(const Correlation<T>&, const OutputGradient<T>&, T* grad_weight,
                            T* grad_bias);
+template <class T>
+void grad_weight_few_outputs(const Correlation<T>&, const OutputGradient<T>&, T* grad_weight,
+                             T* grad_bias);
 bool winograd_grad_weight_pays(const Correlation<float>&);
 void grad_weight_winograd(const Correlation<float>&, const OutputGradient<float>&,
                           float* grad_weight, float* grad_bias);
+
+// The results [first, last) of a row whose tap in column j meets pixels, and how far from pixel
+// s * stride that is.
+struct Meeting {
+    long first, last, offset;
+    Meeting(const Axis& a, long j, long pixels) : offset(j * a.step + a.origin) {
+        first = offset < 0 ? (-offset + a.stride - 1) / a.stride : 0;
+        last = offset < pixels ? std::min((pixels - 1 - offset) / a.stride + 1, a.results) : 0;
+        last = std::max(first, last);
+    }
+};
 
 // Add up over bands: body(image, first, results, sums) adds to `sums`, which has `size` elements
 // and begins as zeros; finish(sums) takes the total. The bands are dealt out to as many sums as

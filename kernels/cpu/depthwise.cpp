@@ -156,17 +156,6 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
     partly(ready.end, p.columns.results);
 }
 
-// The results [first, last) of a row whose tap in column j meets pixels, and how far from pixel
-// s * stride that is.
-struct Meeting {
-    long first, last, offset;
-    Meeting(const Axis& a, long j, long pixels) : offset(j * a.step + a.origin) {
-        first = offset < 0 ? (-offset + a.stride - 1) / a.stride : 0;
-        last = offset < pixels ? std::min((pixels - 1 - offset) / a.stride + 1, a.results) : 0;
-        last = std::max(first, last);
-    }
-};
-
 // Add to the gradients of J taps beside each other what they met in a row of pixels, times the
 // gradients g of the row of results, each of which is read once for all of them.
 template <class T, int J, class Count>

@@ -9,13 +9,13 @@ namespace {
 // Weights in the order in which the tiles meet them: panels of outputs; in each, tap by tap and
 // channel by channel, the weights of its outputs side by side, zeros where there are no more.
 template <class T>
-void pack_weight(const Correlation<T>& p, T* packed) {
+void pack_weight(const Correlation<T>& p, long panel_width, T* packed) {
     const long depth = p.rows.taps * p.columns.taps * p.channels;
-    const long panels = (p.outputs + panel_width<T> - 1) / panel_width<T>;
+    const long panels = (p.outputs + panel_width - 1) / panel_width;
     for_each_range(panels, 1 + (1 << 14) / std::max<long>(depth, 1), [&](long begin, long end) {
         for (long panel = begin; panel < end; panel++) {
-            const long column = panel * panel_width<T>;
-            const long width = panel_columns<T>(column, p.outputs);
+            const long column = panel * panel_width;
+            const long width = panel_columns<T>(column, p.outputs, panel_width);
             const long filled = std::min(width, p.outputs - column);
             T* to = packed + column * depth;
             for (long i = 0; i < p.rows.taps; i++)
@@ -30,9 +30,27 @@ void pack_weight(const Correlation<T>& p, T* packed) {
     });
 }
 
+// How wide the panels are: the tiles read one over and over, wherefore it shall be in the first cache.
+template <class T>
+long width_of_panels(const Correlation<T>& p) {
+    constexpr long cache = 24 << 10;
+    const long row = widest * vector_bytes;
+    return p.rows.taps * p.columns.taps * p.channels * row <= cache ? widest * lanes<T>
+                                                                    : panel_width<T>;
+}
+
+// A function of its own: among all that its caller has at hand the compiler runs out of registers for
+// addresses.
+template <class T, int NV>
+__attribute__((noinline)) void multiply_row(long count, const T* a, long a_step, const Runs& runs,
+                                            const T* b, const T* bias, bool accumulate, T* c,
+                                            long c_step, long columns) {
+    multiply_panel<T, NV>(count, a, a_step, runs, b, bias, accumulate, c, c_step, columns);
+}
+
 template <class T>
 void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, long first,
-                    long results, const T* packed, const T* bias) {
+                    long results, long panel_width, const T* packed, const T* bias) {
     const Runs all = {p.rows.taps, p.rows.step * band.row_step, p.columns.taps,
                       p.columns.step * band.pixel_step, p.channels};
     // A panel of weights shall stay in the cache while the band goes past it; if it is too long,
@@ -40,11 +58,11 @@ void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, lo
     const long row_depth = all.taps * all.length;
     constexpr long cache = 128 << 10;
     const long rows_at_once = std::clamp<long>(
-        cache / std::max<long>(row_depth * panel_width<T> * long(sizeof(T)), 1), 1, all.rows);
+        cache / std::max<long>(row_depth * panel_width * long(sizeof(T)), 1), 1, all.rows);
     const long a_step = p.columns.stride * band.pixel_step;
     const long c_step = p.columns.out_step * p.out_pitch;
-    for (long column = 0; column < p.outputs; column += panel_width<T>) {
-        const long width = panel_columns<T>(column, p.outputs);
+    for (long column = 0; column < p.outputs; column += panel_width) {
+        const long width = panel_columns<T>(column, p.outputs, panel_width);
         for (long row = 0; row < all.rows; row += rows_at_once) {
             Runs some = all;
             some.rows = std::min(rows_at_once, all.rows - row);
@@ -54,9 +72,9 @@ void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, lo
                 const T* a = band.data + r * p.rows.stride * band.row_step + row * all.row_step;
                 T* c = p.out_at(image, first + r, 0) + column;
                 const T* start = bias ? bias + column : nullptr;
-                with_panel<T>(width, [&](auto vectors) {
-                    multiply_panel<T, vectors.value>(p.columns.results, a, a_step, runs, b, start,
-                                                     row > 0, c, c_step, p.outputs - column);
+                with_panel<T, widest>(width, [&](auto vectors) {
+                    multiply_row<T, vectors.value>(p.columns.results, a, a_step, runs, b, start,
+                                                   row > 0, c, c_step, p.outputs - column);
                 });
             }
         }
@@ -69,7 +87,8 @@ void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, lo
 template <class T>
 void correlate_direct(const Correlation<T>& p) {
     Scratch<T> packed(packed_size<T>(p.rows.taps * p.columns.taps * p.channels, p.outputs));
-    pack_weight<T>(p, packed);
+    const long panel_width = width_of_panels(p);
+    pack_weight<T>(p, panel_width, packed);
     Scratch<T> bias(packed_size<T>(1, p.outputs));
     if (p.bias) {
         std::copy_n(p.bias, p.outputs, (T*)bias);
@@ -78,7 +97,8 @@ void correlate_direct(const Correlation<T>& p) {
     for_each_band(p, [&](long image, long first, long results) {
         Scratch<T> buffer(needs_copy(p) ? band_size(p, results) : 0);
         const Band<T> band = take_band<T>(p, image, first, results, buffer);
-        correlate_band<T>(p, band, image, first, results, packed, p.bias ? (T*)bias : nullptr);
+        correlate_band<T>(p, band, image, first, results, panel_width, packed,
+                          p.bias ? (T*)bias : nullptr);
     });
 }
 

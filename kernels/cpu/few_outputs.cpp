@@ -2,6 +2,8 @@
 // outputs would be mostly empty, so that vectors hold what is summed instead, the channels.
 
 #include "band.h"
+#include "channels.h"
+#include "conv2d_grad.h"
 #include "correlate.h"
 #include "tile.h"
 
@@ -92,6 +94,75 @@ void correlate_outputs(const Correlation<T>& p) {
     });
 }
 
+// Add to sums (O, channels) of V vectors of channels what they met in a row of pixels, `x_step` apart,
+// times the gradients of a row of results.
+template <class T, int O, int V, class Count>
+inline void add_met(const T* x, long x_step, const T* g, long count_results, T* sums, long channels,
+                    Count count) {
+    constexpr long L = lanes<T>;
+    Vector<T> sum[O][V];
+    for (int o = 0; o < O; o++)
+        for (int v = 0; v < V; v++) sum[o][v] = get(sums + o * channels + v * L, count);
+    for (long s = 0; s < count_results; s++, x += x_step, g += O) {
+        Vector<T> pixel[V];
+        for (int v = 0; v < V; v++) pixel[v] = get(x + v * L, count);
+        for (int o = 0; o < O; o++)
+            for (int v = 0; v < V; v++) sum[o][v] += pixel[v] * g[o];
+    }
+    for (int o = 0; o < O; o++)
+        for (int v = 0; v < V; v++) put(sums + o * channels + v * L, sum[o][v], count);
+}
+
+template <class T, int O>
+void grad_weight_outputs(const Correlation<T>& p, const OutputGradient<T>& grad, T* grad_weight,
+                         T* grad_bias) {
+    constexpr int V = 4;  // sums, pixels and a gradient fit AVX2's 16 registers
+    constexpr long L = lanes<T>;
+    const long taps = p.rows.taps * p.columns.taps, size = taps * O * p.channels;
+    std::vector<Meeting> across;
+    for (long j = 0; j < p.columns.taps; j++) across.emplace_back(p.columns, j, p.w);
+    sum_over_bands<T>(p, size + O, [&](long image, long first, long results, T* sums) {
+        Scratch<T> row(p.columns.results * O);
+        for (long r = first; r < first + results; r++) {
+            const long at = (image * p.rows.results + r) * p.columns.results * grad.pitch;
+            for (long s = 0; s < p.columns.results; s++)
+                activation_grad_here<T>(grad.activation, grad.data + at + s * grad.pitch,
+                                        grad.y ? grad.y + at + s * grad.pitch : nullptr,
+                                        row + s * O, O);
+            for (long s = 0; s < p.columns.results; s++)
+                for (int o = 0; o < O; o++) sums[size + o] += row[s * O + o];
+            for (long i = 0; i < p.rows.taps; i++) {
+                const long line = r * p.rows.stride + i * p.rows.step + p.rows.origin;
+                if (line < 0 || line >= p.h) continue;
+                for (long j = 0; j < p.columns.taps; j++) {
+                    const Meeting& met = across[size_t(j)];
+                    const long pixel = met.first * p.columns.stride + met.offset;
+                    const T* x = p.in + ((image * p.h + line) * p.w + pixel) * p.pitch;
+                    const T* g = row + met.first * O;
+                    T* to = sums + (i * p.columns.taps + j) * O * p.channels;
+                    const long many = met.last - met.first, step = p.columns.stride * p.pitch;
+                    constexpr std::integral_constant<long, L> whole;
+                    long c = 0;
+                    for (; c + V * L <= p.channels; c += V * L)
+                        add_met<T, O, V>(x + c, step, g, many, to + c, p.channels, whole);
+                    for (; c + L <= p.channels; c += L)
+                        add_met<T, O, 1>(x + c, step, g, many, to + c, p.channels, whole);
+                    if (c < p.channels)
+                        add_met<T, O, 1>(x + c, step, g, many, to + c, p.channels, p.channels - c);
+                }
+            }
+        }
+    }, [&](const T* sums) {
+        for (long i = 0; i < p.rows.taps; i++)
+            for (long j = 0; j < p.columns.taps; j++, sums += O * p.channels)
+                for (long c = 0; c < p.channels; c++)
+                    for (int o = 0; o < O; o++)
+                        grad_weight[i * p.weight_row + j * p.weight_column + c * p.weight_channel +
+                                    o * p.weight_output] = sums[o * p.channels + c];
+        if (grad_bias) std::copy_n(sums, O, grad_bias);
+    });
+}
+
 }  // namespace
 
 template <class T>
@@ -109,8 +180,20 @@ void correlate_few_outputs(const Correlation<T>& p) {
     }
 }
 
-#define INSTANTIATE(T)                                  \
-    template bool few_outputs_pay<T>(const Correlation<T>&); \
-    template void correlate_few_outputs<T>(const Correlation<T>&);
+template <class T>
+void grad_weight_few_outputs(const Correlation<T>& p, const OutputGradient<T>& grad, T* grad_weight,
+                             T* grad_bias) {
+    switch (p.outputs) {
+        case 1: return grad_weight_outputs<T, 1>(p, grad, grad_weight, grad_bias);
+        case 2: return grad_weight_outputs<T, 2>(p, grad, grad_weight, grad_bias);
+        case 3: return grad_weight_outputs<T, 3>(p, grad, grad_weight, grad_bias);
+        case 4: return grad_weight_outputs<T, 4>(p, grad, grad_weight, grad_bias);
+    }
+}
+
+#define INSTANTIATE(T)                                                                              \
+    template bool few_outputs_pay<T>(const Correlation<T>&);                                        \
+    template void correlate_few_outputs<T>(const Correlation<T>&);                                  \
+    template void grad_weight_few_outputs<T>(const Correlation<T>&, const OutputGradient<T>&, T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -18,10 +18,16 @@ constexpr int tile_rows = 6;
 template <class T>
 constexpr int panel_width = 2 * lanes<T>;
 
-// How far the packed panel that begins with `column` goes; the last one may be a single vector wide.
+// Tiles may be wider, and lower in return: 4 vectors take fewer loads for as many products, if the
+// panel of B, twice as long, still is in the first cache.
+constexpr int widest = 4;
+constexpr int rows_of_tile(int vectors) { return vectors <= 2 ? tile_rows : 2 * tile_rows / vectors; }
+
+// How many columns the packed panel that begins with `column` has: the last one has as many whole
+// vectors as it needs.
 template <class T>
-inline long panel_columns(long column, long columns) {
-    return columns - column > lanes<T> ? panel_width<T> : lanes<T>;
+inline long panel_columns(long column, long columns, long width = panel_width<T>) {
+    return std::min((columns - column + lanes<T> - 1) / lanes<T> * lanes<T>, width);
 }
 
 // How many elements `columns` columns of `depth` elements take when packed.
@@ -62,14 +68,30 @@ inline void store_columns(T* p, Vector<T> v, long columns) {
         store_some(p, v, columns);
 }
 
+// Call f with a number of rows, from 1 to `most`, as a constant.
+template <int most, class F>
+__attribute__((always_inline)) inline void with_rows(long rows, F f) {
+    if constexpr (most > 1)
+        if (rows < most) return with_rows<most - 1>(rows, f);
+    f(std::integral_constant<int, most>{});
+}
+
+// Call f with the number of vectors in a panel of this width as a constant, `most` at most.
+template <class T, int most = 2, class F>
+inline void with_panel(long width, F f) {
+    with_rows<most>(width / lanes<T>, f);
+}
+
 // c[m, :columns] = initial + sum_k a[m, k] b[k, :] for M rows of A, `a_step` apart, NV vectors wide.
 // `initial` is what c holds where `accumulate`, else `bias` (a packed panel), else 0.
 template <class T, int M, int NV>
-inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b, const T* bias,
+__attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b, const T* bias,
                           bool accumulate, T* c, long c_step, long columns) {
     constexpr int L = lanes<T>;
     Vector<T> sum[M][NV];
+#pragma GCC unroll 16
     for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
         for (int v = 0; v < NV; v++) {
             if (accumulate)
                 sum[m][v] = load_columns(c + m * c_step + v * L, columns - v * L);
@@ -81,6 +103,7 @@ inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b,
             const T* run = a + row * runs.row_step + tap * runs.tap_step;
             for (long k = 0; k < runs.length; k++, b += NV * L) {
                 Vector<T> bk[NV];
+#pragma GCC unroll 4
                 for (int v = 0; v < NV; v++) bk[v] = load(b + v * L);
 #pragma GCC unroll 16
                 for (int m = 0; m < M; m++) {
@@ -90,7 +113,9 @@ inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b,
                 }
             }
         }
+#pragma GCC unroll 16
     for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
         for (int v = 0; v < NV; v++) store_columns(c + m * c_step + v * L, sum[m][v], columns - v * L);
 }
 
@@ -98,21 +123,14 @@ inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b,
 template <class T, int NV>
 inline void multiply_panel(long count, const T* a, long a_step, const Runs& runs, const T* b,
                            const T* bias, bool accumulate, T* c, long c_step, long columns) {
-    const long tiles = (count + tile_rows - 1) / tile_rows;
+    constexpr int most = rows_of_tile(NV);
+    const long tiles = (count + most - 1) / most;
     const long least = tiles ? count / tiles : 0, higher = count - least * tiles;
     for (long t = 0; t < tiles; t++) {
         const long rows = least + (t < higher);
-        switch (rows) {
-#define CASE(M)                                                                            \
-    case M:                                                                                \
-        multiply_tile<T, M, NV>(a, a_step, runs, b, bias, accumulate, c, c_step, columns); \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if defined(__AVX512F__) || defined(__aarch64__)
-            CASE(7) CASE(8)
-#endif
-#undef CASE
-        }
+        with_rows<most>(rows, [&](auto m) {
+            multiply_tile<T, m.value, NV>(a, a_step, runs, b, bias, accumulate, c, c_step, columns);
+        });
         a += rows * a_step, c += rows * c_step;
     }
 }
@@ -154,27 +172,10 @@ inline void multiply_transposed(long count, const T* a, long rows, long row_step
     const long least = tiles ? count / tiles : 0, wider = count - least * tiles;
     for (long t = 0; t < tiles; t++) {
         const long many = least + (t < wider);
-        switch (many) {
-#define CASE(M)                                                                                  \
-    case M:                                                                                      \
-        multiply_transposed_tile<T, M, NV>(a, rows, row_step, pixels, step, b, accumulate, c,    \
-                                           c_step, columns);                                     \
-        break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if defined(__AVX512F__) || defined(__aarch64__)
-            CASE(7) CASE(8)
-#endif
-#undef CASE
-        }
+        with_rows<tile_rows>(many, [&](auto m) {
+            multiply_transposed_tile<T, m.value, NV>(a, rows, row_step, pixels, step, b, accumulate,
+                                                     c, c_step, columns);
+        });
         a += many, c += many * c_step;
     }
-}
-
-// Call f with the number of vectors in a panel of this width as a constant.
-template <class T, class F>
-inline void with_panel(long width, F f) {
-    if (width == panel_width<T>)
-        f(std::integral_constant<int, 2>{});
-    else
-        f(std::integral_constant<int, 1>{});
 }
