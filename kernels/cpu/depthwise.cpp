@@ -66,14 +66,15 @@ inline Inside inside(const Axis& a, long r, long pixels) {
 }
 
 // A correlation with its weights tap after tap; which taps the results of a row see, of which those in
-// [begin, end) see all; and whether results are written past the caches.
+// [begin, end) see all; whether results are written past the caches, and whether the image comes from
+// beyond them.
 template <class T>
 struct Ready {
     Correlation<T> p;
     const T* weights;
     std::vector<Inside> columns;
     long begin, end;
-    bool streamed;
+    bool streamed, from_memory;
 
     Ready(const Correlation<T>& given, T* to) : p(given), weights(to) {
         for (long i = 0; i < p.rows.taps; i++)
@@ -91,10 +92,23 @@ struct Ready {
         while (end > begin && partly(end - 1)) end--;
         const bool aligned = reinterpret_cast<uintptr_t>(p.out) % vector_bytes == 0 &&
                              p.out_pitch % lanes<T> == 0;
-        const long bytes = p.n * p.out_h * p.out_w * p.out_pitch * long(sizeof(T));
-        streamed = aligned && bytes > beyond_caches && p.activation == Activation::none;
+        const auto beyond = [&](long pixels) {
+            return p.n * pixels * long(sizeof(T)) > beyond_caches;
+        };
+        streamed = aligned && beyond(p.out_h * p.out_w * p.out_pitch) &&
+                   p.activation == Activation::none;
+        from_memory = beyond(p.h * p.w * p.pitch);
     }
 };
+
+// Ask for what the same results of the next row will be the first to meet, a line of each pixel: the
+// pixels of a row are too far apart for a processor to see the next one coming.
+template <class T>
+inline void prefetch_next_row(const T* pixels, const Steps steps, long taps, long rows, long columns) {
+    for (long i = taps; i < taps + rows; i++)
+        for (long k = 0; k < columns; k++)
+            __builtin_prefetch(pixels + i * steps.row + k * steps.tap);
+}
 
 // A row of results, whose taps meet rows `down`, several results at a time.
 template <class T>
@@ -112,8 +126,13 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
         const T* w = weights + first_tap * steps.weight_tap;
         T* out = p.out_at(n, r, s);
         const T* bias = p.bias;
-        const bool streamed = ready.streamed;
+        const bool streamed = ready.streamed, from_memory = ready.from_memory;
+        const long all_rows = p.rows.taps, new_rows = p.rows.stride;
+        const long new_columns = many.value * p.columns.stride;
+        constexpr long line = 64 / sizeof(T);
         for_each_channels<T>(p.channels, [=](long c, auto count) {
+            if (from_memory && c % line == 0)
+                prefetch_next_row(pixels + c, steps, all_rows, new_rows, new_columns);
             correlate_pixels<T, many.value>(pixels + c, w + c, steps, rows, taps,
                                             bias ? get(bias + c, count) : Vector<T>{}, out + c,
                                             streamed, count);
