@@ -168,7 +168,7 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
         wholly(Dense<3, 2>{});
     else if (taps == 2 && p.columns.stride == 1)  // of the input gradient of the last
         wholly(Dense<2, 1>{});
-    else if (taps == 1)
+    else if (taps == 1 && p.columns.stride == 1)
         wholly(Dense<1, 1>{});
     else
         wholly(p.columns.taps);

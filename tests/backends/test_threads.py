@@ -26,13 +26,6 @@ needs_kernels = pytest.mark.skipif(not BACKENDS, reason="no kernels were compile
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-@pytest.fixture(autouse=True)
-def same_threads_afterwards():
-    before = get_num_threads()
-    yield
-    set_num_threads(before)
-
-
 def network_outcome(backend):
     """Loss, output and gradients of a small network, as bytes can be compared.
 

@@ -1,6 +1,6 @@
 """The kernels of convolution on the emulator: each of them, each tile, and what each is for.
 
-(backends/test_kernels.py compares with the reference whatever kernel a problem gets.)
+(backends/test_convolutions.py compares with the reference whatever kernel a problem gets.)
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,231 @@
+"""Convolutions of every kind, and their gradients, against the reference in float64."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from agreement import (
+    FUSED,
+    REFERENCE,
+    Inputs,
+    around,
+    check,
+    each_backend,
+    each_cpu_backend,
+    each_dtype,
+    each_fast_backend,
+    run,
+)
+from devices import drawn
+from hypothesis import strategies as st
+
+from tinygrad_mask.backends import Window
+from tinygrad_mask.backends.cpu import set_num_threads
+
+
+@dataclass
+class Convolution:
+    """Shapes of a convolution."""
+
+    input_shape: tuple[int, int, int, int]
+    weight_shape: tuple[int, int, int, int]
+    window: Window
+    groups: int
+
+    @property
+    def output_shape(self):
+        n, h, w, _ = self.input_shape
+        return n, *self.window.output_size(h, w), self.weight_shape[3]
+
+    @property
+    def terms(self):
+        """How many products make an output, and how many an element of the weight's gradient."""
+        kh, kw, channels, _ = self.weight_shape
+        n, p, q, _ = self.output_shape
+        return kh * kw * channels, n * p * q
+
+
+KINDS = ["tiles", "3x3", "1x1", "few", "grouped", "depthwise", "strided", "long"]
+
+
+@st.composite
+def convolutions(draw, kind):
+    """Shapes for one of the ways in which a convolution is computed, and for the edges of it."""
+    small = st.integers(1, 5)
+    n, groups = draw(st.integers(1, 3)), 1
+    kh, kw = (3, 3) if kind in ("3x3", "long") else (draw(small), draw(small))
+    sh = sw = dh = dw = 1
+    h, w = draw(st.integers(1, 14)), draw(around(1, 4, 6, 8, 12, 16, 18))
+    channels, outputs = draw(st.integers(1, 20)), draw(around(1, 4, 8, 16, 32))
+    sides = st.integers(0, 2)
+    if kind == "3x3":  # Winograd's algorithm begins at some number of channels, and ends with some
+        groups = draw(st.sampled_from([1, 1, 2]))
+        channels, outputs = draw(around(16, 32, 48)), draw(around(8, 16, 24, 32, 40, 64))
+        dh, dw = (draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in range(2))
+    elif kind == "1x1":
+        kh = kw = 1
+        sides = st.sampled_from([0, 0, 1])
+        channels = draw(around(1, 8, 64))
+    elif kind == "few":  # outputs, or inputs, which are those of the gradient
+        groups = draw(st.sampled_from([1, 1, 2]))
+        channels, outputs = draw(around(8, 16, 32)), draw(st.integers(1, 5))
+        if draw(st.booleans()):
+            channels, outputs = outputs, channels
+        sh, sw, dh, dw = (draw(st.integers(1, 2)) for _ in range(4))
+    elif kind == "grouped":
+        groups = draw(st.integers(2, 4))
+        channels, outputs = draw(st.integers(1, 9)), draw(around(1, 4, 8, 16))
+    elif kind == "depthwise":  # of one output a channel, and of several
+        groups, channels = draw(around(2, 4, 8, 16, 32)), 1
+        outputs = draw(st.sampled_from([1, 1, 1, 2]))
+        sh, sw = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+        kh, kw = draw(st.sampled_from([3, 3, 2, 5])), draw(st.sampled_from([3, 3, 3, 1, 2, 5]))
+        dh, dw = (draw(st.sampled_from([1, 1, 1, 2])) for _ in range(2))
+    elif kind == "strided":
+        sh, sw, dh, dw = draw(small), draw(small), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+        sides = st.integers(0, 7)
+    elif kind == "long":  # the weights of a panel are more than are multiplied at once
+        channels, outputs = draw(around(230, 300)), draw(around(8, 16))
+        n, h, w, sw = 1, draw(small), draw(small), 2
+    padding = tuple((draw(sides), draw(sides)) for _ in range(2))
+    h = max(h, dh * (kh - 1) + 1 - sum(padding[0]))
+    w = max(w, dw * (kw - 1) + 1 - sum(padding[1]))
+    n = draw(st.sampled_from([n, n, n, n, 0]))
+    return Convolution(
+        (n, h, w, groups * channels),
+        (kh, kw, channels, groups * outputs),
+        Window((kh, kw), (sh, sw), padding, (dh, dw)),
+        groups,
+    )
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("kind", KINDS)
+@drawn(share=4)
+def test_convolution_and_its_gradients_agree(backend, dtype, kind, data):
+    set_num_threads(data.draw(st.sampled_from([1, 2, 3])))
+    s = data.draw(convolutions(kind))
+    inputs = Inputs(data.draw, dtype)
+    x, weight = inputs.normal(*s.input_shape), inputs.normal(*s.weight_shape)
+    bias = data.draw(st.sampled_from([None, inputs.normal(s.weight_shape[3])]))
+    activation = data.draw(st.sampled_from(FUSED))
+    taps, pixels = s.terms
+    check(backend, dtype, taps, "conv2d", x, weight, bias, s.window, s.groups, activation)
+
+    grad_output, y = inputs.normal(*s.output_shape), None
+    if activation != "none":
+        y = inputs.put(getattr(REFERENCE, activation)(inputs.normal(*s.output_shape)))
+    rest = s.window, s.groups, activation, y
+    gathered = taps // s.weight_shape[2] * (s.weight_shape[3] // s.groups)
+    check(backend, dtype, gathered, "conv2d_grad_input", grad_output, weight, s.input_shape, *rest)
+    check(backend, dtype, pixels, "conv2d_grad_weight", grad_output, x, s.weight_shape, *rest)
+
+
+@each_fast_backend
+@each_dtype
+@pytest.mark.parametrize("groups", [1, 2])
+def test_large_images_that_are_cut_into_many_parts_agree(backend, dtype, groups):
+    rng = np.random.default_rng(1)
+    channels, outputs = 40, 34
+    s = Convolution(
+        (3, 62, 59, groups * channels),
+        (3, 3, channels, groups * outputs),
+        Window((3, 3), padding=((1, 1), (1, 0))),
+        groups,
+    )
+    x = rng.standard_normal(s.input_shape).astype(dtype)
+    weight = rng.standard_normal(s.weight_shape).astype(dtype)
+    bias = rng.standard_normal(groups * outputs).astype(dtype)
+    grad_output = rng.standard_normal(s.output_shape).astype(dtype)
+    y = np.tanh(rng.standard_normal(s.output_shape)).astype(dtype)
+    taps, pixels = s.terms
+    rest = s.window, s.groups
+    check(backend, dtype, taps, "conv2d", x, weight, bias, *rest, "tanh")
+    rest = *rest, "tanh", y
+    check(backend, dtype, taps, "conv2d_grad_input", grad_output, weight, s.input_shape, *rest)
+    check(backend, dtype, pixels, "conv2d_grad_weight", grad_output, x, s.weight_shape, *rest)
+
+
+@each_cpu_backend
+@each_dtype
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_results_beyond_the_caches_agree(backend, dtype, stride):
+    set_num_threads(3)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((2, 261, 259, 32)).astype(dtype)
+    weight = rng.standard_normal((3, 3, 1, 32)).astype(dtype)
+    window = Window((3, 3), (stride, stride), padding=((1, 1), (0, 1)))
+    [y] = check(backend, dtype, 9, "conv2d", x, weight, None, window, 32)
+    check(backend, dtype, 9, "conv2d_grad_input", y, weight, x.shape, window, 32)
+
+
+@each_backend
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_reaches_the_results_it_is_part_of_and_no_others(backend, value):
+    x, weight = np.ones((2, 9, 9, 3), np.float32), np.ones((2, 3, 3, 5), np.float32)
+    x[1, 4, 5, 1] = value
+    window = Window((2, 3), padding=((1, 0), (1, 1)))
+    check(backend, np.float32, 18, "conv2d", x, weight, None, window, 1)
+
+
+# --- Winograd's algorithm ------------------------------------------------------------------------
+
+
+def root_mean_square(array):
+    return np.sqrt(np.mean(np.square(array, dtype=np.float64)))
+
+
+@each_cpu_backend
+@pytest.mark.parametrize(
+    ("channels", "outputs"), [(32, 32), (32, 128), (64, 64), (128, 32), (256, 48)]
+)
+def test_winograd_errs_at_most_four_times_as_much_as_direct_convolution(backend, channels, outputs):
+    # A row of zero taps below a window of 3 x 3 changes no result, and is none of Winograd's.
+    rng = np.random.default_rng(channels + outputs)
+    x = rng.standard_normal((2, 20, 24, channels)).astype(np.float32)
+    weight = rng.standard_normal((3, 3, channels, outputs)).astype(np.float32)
+    longer = np.pad(weight, ((0, 1), (0, 0), (0, 0), (0, 0)))
+    grad_output = rng.standard_normal((2, 20, 24, outputs)).astype(np.float32)
+    window = Window((3, 3), padding=((1, 1), (1, 1)))
+    longer_window = Window((4, 3), padding=((1, 2), (1, 1)))
+
+    def computed(device, kind, weight, window):
+        x_, weight, grad = x.astype(kind), weight.astype(kind), grad_output.astype(kind)
+        y = device.conv2d(x_, weight, None, window, 1)
+        grad_input = device.conv2d_grad_input(grad, weight, x.shape, window, 1)
+        grad_weight, _ = device.conv2d_grad_weight(grad, x_, weight.shape, window, 1)
+        return y, grad_input, grad_weight[:3]
+
+    exact = computed(REFERENCE, np.float64, weight, window)
+    fast = computed(backend, np.float32, weight, window)
+    direct = computed(backend, np.float32, longer, longer_window)
+    for name, wanted, a, b in zip(
+        ("output", "grad_input", "grad_weight"), exact, fast, direct, strict=True
+    ):
+        assert not np.array_equal(a, b), f"{name}: this was not computed in two ways"
+        assert root_mean_square(a - wanted) <= 4 * root_mean_square(b - wanted), name
+
+
+# --- repetition ----------------------------------------------------------------------------------
+
+
+@each_backend
+@each_dtype
+@drawn(share=4)
+def test_results_are_the_same_to_the_bit_when_computed_again(backend, dtype, data):
+    set_num_threads(data.draw(st.sampled_from([1, 2])))
+    s = data.draw(convolutions(data.draw(st.sampled_from(KINDS))))
+    inputs = Inputs(data.draw, dtype)
+    x, weight = inputs.normal(*s.input_shape), inputs.normal(*s.weight_shape)
+    grad_output = inputs.normal(*s.output_shape)
+
+    def everything():
+        return [
+            *run(backend, "conv2d", x, weight, None, s.window, s.groups),
+            *run(backend, "conv2d_grad_input", grad_output, weight, x.shape, s.window, s.groups),
+            *run(backend, "conv2d_grad_weight", grad_output, x, weight.shape, s.window, s.groups),
+        ]
+
+    for first, again in zip(everything(), everything(), strict=True):
+        assert first.tobytes() == again.tobytes()
