@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "channels.h"
 #include "correlate.h"
 #include "parallel.h"
 #include "scratch.h"
@@ -21,6 +22,11 @@ inline long reach(const Axis& axis, long results) {
 
 inline bool leaves(const Axis& axis, long pixels) {
     return axis.origin < 0 || axis.origin + reach(axis, axis.results) > pixels;
+}
+
+// The taps of result r that meet pixels.
+inline Inside inside(const Axis& axis, long r, long pixels) {
+    return Inside(r, axis.stride, -axis.origin, axis.taps, axis.step, pixels);
 }
 
 // Whether a band must be copied: where the window leaves the image there are no zeros to meet.
