@@ -8,8 +8,9 @@ docs/ablation.md and its picture are made from all that is there. Other data are
 Larxel's (`hitl/`, `chandrikadeb7/`). Each job trains one fold at a time on one thread: two folds
 beside each other on two cores are done sooner than one after the other on both.
 
-How a trained model is asked is read out of the recipe's own training, in its whole length: with its
-last weights or with their average, about the crop alone or about its mirror image too.
+How a trained model is asked is read out of the first of the trainings that are as long as the
+recipe's: with its last weights or with their average, about the crop alone or about its mirror
+image too.
 """
 
 import argparse
