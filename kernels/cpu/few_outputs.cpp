@@ -125,15 +125,15 @@ void grad_weight_outputs(const Correlation<T>& p, const OutputGradient<T>& grad,
         Scratch<T> row(p.columns.results * O);
         for (long r = first; r < first + results; r++) {
             const long at = (image * p.rows.results + r) * p.columns.results * grad.pitch;
-            for (long s = 0; s < p.columns.results; s++)
+            for (long s = 0; s < p.columns.results; s++) {
                 activation_grad_here<T>(grad.activation, grad.data + at + s * grad.pitch,
                                         grad.y ? grad.y + at + s * grad.pitch : nullptr,
                                         row + s * O, O);
-            for (long s = 0; s < p.columns.results; s++)
                 for (int o = 0; o < O; o++) sums[size + o] += row[s * O + o];
-            for (long i = 0; i < p.rows.taps; i++) {
+            }
+            const Inside down = inside(p.rows, r, p.h);
+            for (long i = down.first; i < down.last; i++) {
                 const long line = r * p.rows.stride + i * p.rows.step + p.rows.origin;
-                if (line < 0 || line >= p.h) continue;
                 for (long j = 0; j < p.columns.taps; j++) {
                     const Meeting& met = across[size_t(j)];
                     const long pixel = met.first * p.columns.stride + met.offset;
@@ -142,13 +142,13 @@ void grad_weight_outputs(const Correlation<T>& p, const OutputGradient<T>& grad,
                     T* to = sums + (i * p.columns.taps + j) * O * p.channels;
                     const long many = met.last - met.first, step = p.columns.stride * p.pitch;
                     constexpr std::integral_constant<long, L> whole;
-                    long c = 0;
-                    for (; c + V * L <= p.channels; c += V * L)
-                        add_met<T, O, V>(x + c, step, g, many, to + c, p.channels, whole);
-                    for (; c + L <= p.channels; c += L)
-                        add_met<T, O, 1>(x + c, step, g, many, to + c, p.channels, whole);
-                    if (c < p.channels)
-                        add_met<T, O, 1>(x + c, step, g, many, to + c, p.channels, p.channels - c);
+                    long done = 0;
+                    for (; done + V * L <= p.channels; done += V * L)
+                        add_met<T, O, V>(x + done, step, g, many, to + done, p.channels, whole);
+                    for_each_channels<T>(p.channels - done, [&](long c, auto count) {
+                        add_met<T, O, 1>(x + done + c, step, g, many, to + done + c, p.channels,
+                                         count);
+                    });
                 }
             }
         }

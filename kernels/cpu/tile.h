@@ -85,8 +85,9 @@ inline void with_panel(long width, F f) {
 // c[m, :columns] = initial + sum_k a[m, k] b[k, :] for M rows of A, `a_step` apart, NV vectors wide.
 // `initial` is what c holds where `accumulate`, else `bias` (a packed panel), else 0.
 template <class T, int M, int NV>
-__attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step, const Runs& runs, const T* b, const T* bias,
-                          bool accumulate, T* c, long c_step, long columns) {
+__attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step, const Runs& runs,
+                                                         const T* b, const T* bias, bool accumulate,
+                                                         T* c, long c_step, long columns) {
     constexpr int L = lanes<T>;
     Vector<T> sum[M][NV];
 #pragma GCC unroll 16

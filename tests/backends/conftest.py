@@ -1,3 +1,5 @@
+"""What the tests of backends share."""
+
 import pytest
 
 from tinygrad_mask.backends.cpu import get_num_threads, set_num_threads

@@ -99,6 +99,16 @@ def convolutions(draw, kind):
     )
 
 
+def check_convolution(backend, dtype, s, x, weight, bias, activation, grad_output, y):
+    """Check a convolution and, from the output `y` of its activation, its gradients."""
+    taps, pixels = s.terms
+    check(backend, dtype, taps, "conv2d", x, weight, bias, s.window, s.groups, activation)
+    rest = s.window, s.groups, activation, y
+    gathered = taps // s.weight_shape[2] * (s.weight_shape[3] // s.groups)
+    check(backend, dtype, gathered, "conv2d_grad_input", grad_output, weight, s.input_shape, *rest)
+    check(backend, dtype, pixels, "conv2d_grad_weight", grad_output, x, s.weight_shape, *rest)
+
+
 @each_backend
 @each_dtype
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,16 +120,10 @@ def test_convolution_and_its_gradients_agree(backend, dtype, kind, data):
     x, weight = inputs.normal(*s.input_shape), inputs.normal(*s.weight_shape)
     bias = data.draw(st.sampled_from([None, inputs.normal(s.weight_shape[3])]))
     activation = data.draw(st.sampled_from(FUSED))
-    taps, pixels = s.terms
-    check(backend, dtype, taps, "conv2d", x, weight, bias, s.window, s.groups, activation)
-
     grad_output, y = inputs.normal(*s.output_shape), None
     if activation != "none":
         y = inputs.put(getattr(REFERENCE, activation)(inputs.normal(*s.output_shape)))
-    rest = s.window, s.groups, activation, y
-    gathered = taps // s.weight_shape[2] * (s.weight_shape[3] // s.groups)
-    check(backend, dtype, gathered, "conv2d_grad_input", grad_output, weight, s.input_shape, *rest)
-    check(backend, dtype, pixels, "conv2d_grad_weight", grad_output, x, s.weight_shape, *rest)
+    check_convolution(backend, dtype, s, x, weight, bias, activation, grad_output, y)
 
 
 @each_fast_backend
@@ -139,12 +143,7 @@ def test_large_images_that_are_cut_into_many_parts_agree(backend, dtype, groups)
     bias = rng.standard_normal(groups * outputs).astype(dtype)
     grad_output = rng.standard_normal(s.output_shape).astype(dtype)
     y = np.tanh(rng.standard_normal(s.output_shape)).astype(dtype)
-    taps, pixels = s.terms
-    rest = s.window, s.groups
-    check(backend, dtype, taps, "conv2d", x, weight, bias, *rest, "tanh")
-    rest = *rest, "tanh", y
-    check(backend, dtype, taps, "conv2d_grad_input", grad_output, weight, s.input_shape, *rest)
-    check(backend, dtype, pixels, "conv2d_grad_weight", grad_output, x, s.weight_shape, *rest)
+    check_convolution(backend, dtype, s, x, weight, bias, "tanh", grad_output, y)
 
 
 @each_cpu_backend

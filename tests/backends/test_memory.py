@@ -12,7 +12,7 @@ import pytest
 
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn, optim
-from tinygrad_mask.backends import get_num_threads, set_num_threads
+from tinygrad_mask.backends import set_num_threads
 from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
 
 BACKENDS = {name: CpuBackend(name) for name in available_instruction_sets()}
@@ -23,12 +23,9 @@ best_backend = pytest.mark.parametrize("backend", [*BACKENDS.values()][:1], ids=
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(same_threads_afterwards):
     """Memory is the same for any number, but threads that wait for each other take long."""
-    before = get_num_threads()
     set_num_threads(1)
-    yield
-    set_num_threads(before)
 
 
 BIG = 1 << 20  # bytes: the pool keeps what is large, and leaves the small to malloc
