@@ -5,7 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <initializer_list>
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +22,18 @@ inline std::string text(const Shape& shape) {
 
 inline Shape shape_of(const py::array& array) {
     return Shape(array.shape(), array.shape() + array.ndim());
+}
+
+template <class T>
+inline bool has_dtype(const py::array& array) {
+    static PyObject* const builtin = py::dtype::of<T>().release().ptr();  // what nearly all arrays share
+    const py::dtype dtype = array.dtype();
+    return dtype.ptr() == builtin || dtype.equal(py::handle(builtin));
+}
+
+inline bool has_shape(const py::array& array, const Shape& shape) {
+    return size_t(array.ndim()) == shape.size() &&
+           std::equal(shape.begin(), shape.end(), array.shape());
 }
 
 [[noreturn]] inline void wrong_value(const std::string& what) { throw py::value_error(what); }
@@ -67,11 +79,11 @@ public:
 private:
     template <class U>
     const void* data(const char* name, const py::array& array, const Shape& shape) const {
-        const py::dtype wanted = py::dtype::of<U>();
-        if (!array.dtype().equal(wanted))
-            throw py::type_error(label(name) + "expected dtype " + std::string(py::str(wanted)) +
-                                 ", got " + std::string(py::str(array.dtype())));
-        if (shape_of(array) != shape)
+        if (!has_dtype<U>(array))
+            throw py::type_error(label(name) + "expected dtype " +
+                                 std::string(py::str(py::dtype::of<U>())) + ", got " +
+                                 std::string(py::str(array.dtype())));
+        if (!has_shape(array, shape))
             wrong_value(label(name) + "expected shape " + text(shape) + ", got " +
                         text(shape_of(array)));
         if (!(array.flags() & py::array::c_style))
@@ -88,8 +100,8 @@ private:
 // Call f with a zero of the array's dtype, which must be float32 or float64.
 template <class F>
 auto with_dtype(const char* function, const py::array& array, F f) {
-    if (array.dtype().equal(py::dtype::of<float>())) return f(float{});
-    if (array.dtype().equal(py::dtype::of<double>())) return f(double{});
+    if (has_dtype<float>(array)) return f(float{});
+    if (has_dtype<double>(array)) return f(double{});
     throw py::type_error(std::string(function) + ": expected float32 or float64, got " +
                          std::string(py::str(array.dtype())));
 }

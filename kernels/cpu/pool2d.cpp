@@ -168,21 +168,25 @@ inline void for_each_tile(const PoolShape& s, T* grad_input, PassOn pass_on) {
     });
 }
 
-// Of one axis: the results whose windows have a pixel, and by which tap, results in ascending order.
+// Of one axis: the windows that a pixel lies in, their results in ascending order.
 class Windows {
 public:
+    // Where a window's results begin, and what is to be known of it: along both axes these add up.
     struct Window {
-        long result, tap;
+        long at, label;
     };
 
-    Windows(long pixels, long results, long stride, long padding, long taps, long dilation) {
+    // Results are `apart`; label(result, tap) of each window.
+    template <class Label>
+    Windows(long pixels, long results, long stride, long padding, long taps, long dilation,
+            long apart, Label label) {
         begin_.reserve(size_t(pixels) + 1);
         for (long pixel = 0; pixel < pixels; pixel++) {
             begin_.push_back(windows_.size());
             for (long tap = taps - 1; tap >= 0; tap--) {
                 const long start = pixel + padding - tap * dilation;
                 if (start >= 0 && start % stride == 0 && start / stride < results)
-                    windows_.push_back({start / stride, tap});
+                    windows_.push_back({start / stride * apart, label(start / stride, tap)});
             }
         }
         begin_.push_back(windows_.size());
@@ -196,38 +200,30 @@ private:
     std::vector<size_t> begin_;
 };
 
-// Give each pixel the sum of term(window, c, count) over the windows that have it: `count` channels
-// from `c` on. Of each window make_window(down, across, image) keeps what its terms need.
-template <class T, class MakeWindow, class Term>
-inline void for_each_pixel(const PoolShape& s, T* grad_input, MakeWindow make_window, Term term) {
-    const Windows rows(s.h, s.p, s.stride_h, s.top, s.kh, s.dilation_h);
-    const Windows columns(s.w, s.q, s.stride_w, s.left, s.kw, s.dilation_w);
-    using Window = decltype(make_window({}, {}, 0));
-    constexpr long vectors = 4;  // summed at a time, so that a window is looked up for all of them
-    constexpr std::integral_constant<long, lanes<T>> whole;
+// Give each pixel the sum of what the windows that it lies in pass on to it: passed(c, count), with
+// passed = pass_on(at, label) for the window whose results begin at `at`.
+template <class T, class RowLabel, class ColumnLabel, class PassOn>
+inline void for_each_pixel(const PoolShape& s, T* grad_input, RowLabel row_label, ColumnLabel column_label,
+                           PassOn pass_on) {
+    const Windows rows(s.h, s.p, s.stride_h, s.top, s.kh, s.dilation_h, s.q * s.c, row_label);
+    const Windows columns(s.w, s.q, s.stride_w, s.left, s.kw, s.dilation_w, s.c, column_label);
     for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {
-        std::vector<Window> windows(size_t(s.kh * s.kw));
+        std::vector<Windows::Window> windows(size_t(s.kh * s.kw));
         for (long row = begin; row < end; row++) {
-            const long image = row / s.h, h = row % s.h;
+            const long image = row / s.h * s.p * s.q * s.c, h = row % s.h;
             for (long w = 0; w < s.w; w++) {
-                Window* last = windows.data();
+                Windows::Window* last = windows.data();
                 for (auto down = rows.begin(h); down < rows.end(h); down++)
                     for (auto across = columns.begin(w); across < columns.end(w); across++)
-                        *last++ = make_window(*down, *across, image);
+                        *last++ = {image + down->at + across->at, down->label + across->label};
                 T* pixel = grad_input + (row * s.w + w) * s.c;
-                long done = 0;
-                for (; done + vectors * lanes<T> <= s.c; done += vectors * lanes<T>) {
+                for_some_channels<T>(s.c, [&](long c, auto vectors, auto count) {
                     Vector<T> sums[vectors] = {};
-                    for (const Window* window = windows.data(); window < last; window++)
-                        for (long v = 0; v < vectors; v++)
-                            sums[v] += term(*window, done + v * lanes<T>, whole);
-                    for (long v = 0; v < vectors; v++) store(pixel + done + v * lanes<T>, sums[v]);
-                }
-                for_each_channels<T>(s.c - done, [&](long c, auto count) {
-                    Vector<T> sum{};
-                    for (const Window* window = windows.data(); window < last; window++)
-                        sum += term(*window, done + c, count);
-                    put(pixel + done + c, sum, count);
+                    for (const auto* window = windows.data(); window < last; window++) {
+                        const auto passed = pass_on(window->at + c, window->label);
+                        for (int v = 0; v < vectors; v++) sums[v] += passed(v * lanes<T>, count);
+                    }
+                    for (int v = 0; v < vectors; v++) put(pixel + c + v * lanes<T>, sums[v], count);
                 });
             }
         }
@@ -247,20 +243,13 @@ void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, 
             const Mask<T> held = load_taps<T>(taps + at, count);
             return [=](Integer<T> tap) { return where_held(held, tap, grad); };
         });
-    struct Window {
-        const T* grad;
-        const Tap* held;
-        Integer<T> tap;
-    };
     for_each_pixel(
-        s, grad_input,
-        [&](const Windows::Window& down, const Windows::Window& across, long image) {
-            const long at = ((image * s.p + down.result) * s.q + across.result) * s.c;
-            return Window{grad_output + at, taps + at, Integer<T>(down.tap * s.kw + across.tap)};
-        },
-        [&](const Window& window, long c, auto count) {
-            return where_held(load_taps<T>(window.held + c, count), window.tap,
-                              get(window.grad + c, count));
+        s, grad_input, [&](long, long tap) { return tap * s.kw; }, [](long, long tap) { return tap; },
+        [=](long at, long tap) {
+            return [=](long c, auto count) {
+                return where_held(load_taps<T>(taps + at + c, count), Integer<T>(tap),
+                                  get(grad_output + at + c, count));
+            };
         });
 }
 
@@ -332,18 +321,14 @@ void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_outpu
             return [=](Integer<T>) { return share; };
         });
     const Counted counted(s, count_padding);
-    struct Window {
-        const T* grad;
-        T share;
-    };
+    std::vector<T> shares;
+    for (long r = 0; r < s.p; r++)
+        for (long q = 0; q < s.q; q++) shares.push_back(1 / T(counted(r, q)));
     for_each_pixel(
-        s, grad_input,
-        [&](const Windows::Window& down, const Windows::Window& across, long image) {
-            const long at = ((image * s.p + down.result) * s.q + across.result) * s.c;
-            return Window{grad_output + at, 1 / T(counted(down.result, across.result))};
-        },
-        [](const Window& window, long c, auto count) {
-            return get(window.grad + c, count) * window.share;
+        s, grad_input, [&](long r, long) { return r * s.q; }, [](long q, long) { return q; },
+        [=, shares = shares.data()](long at, long result) {
+            const T share = shares[result];
+            return [=](long c, auto count) { return get(grad_output + at + c, count) * share; };
         });
 }
 
