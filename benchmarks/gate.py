@@ -28,7 +28,7 @@ ATTEMPTS = 3
 # Batch, side, channels, outputs, window; the least shares forward, of the input's gradient and of
 # the weight's.
 CASES = {
-    "direct, 5x5": ((4, 28, 32, 64, 5), (0.6, 0.6, 0.4)),
+    "direct, 7x7": ((4, 28, 32, 64, 7), (0.6, 0.6, 0.4)),
     "Winograd, 3x3": ((8, 16, 64, 128, 3), (1.1, 1.1, 0.9)),
 }
 

@@ -50,9 +50,10 @@ struct Correlation {
 template <class T>
 void correlate(const Correlation<T>&);
 
-// The ways to do it. Winograd's algorithm is for 3 x 3 windows of stride 1, see winograd.cpp;
-// depthwise means that channel c alone makes output c, and ignores `weight_channel`. It takes
-// several that see the same image, and does a row of each in turn while its pixels are in the cache.
+// The ways to do it. Winograd's algorithm is for 3 x 3 and 5 x 5 windows of stride 1, see
+// winograd.cpp; depthwise means that channel c alone makes output c, and ignores `weight_channel`. It
+// takes several that see the same image, and does a row of each in turn while its pixels are in the
+// cache.
 template <class T>
 void correlate_direct(const Correlation<T>&);
 template <class T>

@@ -30,15 +30,6 @@ void pack_weight(const Correlation<T>& p, long panel_width, T* packed) {
     });
 }
 
-// How wide the panels are: the tiles read one over and over, wherefore it shall be in the first cache.
-template <class T>
-long width_of_panels(const Correlation<T>& p) {
-    constexpr long cache = 24 << 10;
-    const long row = widest * vector_bytes;
-    return p.rows.taps * p.columns.taps * p.channels * row <= cache ? widest * lanes<T>
-                                                                    : panel_width<T>;
-}
-
 // A function of its own: among all that its caller has at hand the compiler runs out of registers for
 // addresses.
 template <class T, int NV>
@@ -86,8 +77,9 @@ void correlate_band(const Correlation<T>& p, const Band<T>& band, long image, lo
 
 template <class T>
 void correlate_direct(const Correlation<T>& p) {
-    Scratch<T> packed(packed_size<T>(p.rows.taps * p.columns.taps * p.channels, p.outputs));
-    const long panel_width = width_of_panels(p);
+    const long depth = p.rows.taps * p.columns.taps * p.channels;
+    const long panel_width = width_of_panels<T>(depth);
+    Scratch<T> packed(packed_size<T>(depth, p.outputs));
     pack_weight<T>(p, panel_width, packed);
     Scratch<T> bias(packed_size<T>(1, p.outputs));
     if (p.bias) {

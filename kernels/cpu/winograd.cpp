@@ -1,11 +1,14 @@
-// Winograd's minimal filtering F(4x4, 3x3): 36 products for 4 x 4 results of a 3 x 3 window instead
-// of 144 (Winograd 1980; Lavin and Gray, 'Fast Algorithms for Convolutional Neural Networks', 2016).
+// Winograd's minimal filtering F(4x4, 3x3) and F(2x2, 5x5): 36 products for 4 x 4 results of a 3 x 3
+// window instead of 144, or for 2 x 2 results of a 5 x 5 window instead of 100 (Winograd 1980; Lavin
+// and Gray, 'Fast Algorithms for Convolutional Neural Networks', 2016).
 //
 // A tile of 6 x 6 pixels d, the weights g and the results y of one channel are related by
 //     y = A^T [(G g G^T) * (B^T d B)] A        (* element by element),
-// where, along one axis, B^T d are the values at 6 points of a polynomial with coefficients d, and
-// so on. Summed over channels, each of the 36 elements is a matrix product of its own. Because all
-// is linear, the gradient of the weight is G^T [sum over tiles of (A dy A^T) * (B^T d B)] G.
+// where, along one axis, A x are the values at 6 points of the polynomial with coefficients x, and
+// so, but for a factor each, are G x; what B^T d is follows from the points, however many of the 6
+// coefficients are the window's. Summed over channels, each of the 36 elements is a matrix product of
+// its own. Because all is linear, the gradient of the weight is
+// G^T [sum over tiles of (A dy A^T) * (B^T d B)] G.
 //
 // The points are 0, 1, -1, 2, -1/2 and infinity. The usual 0, 1, -1, 2, -2, infinity make the
 // rounding error 4 to 5 times that of direct convolution in float32; these make it 3 times (Barabasz
@@ -20,8 +23,10 @@ namespace {
 
 using V = Vector<float>;
 constexpr int L = lanes<float>;
-constexpr int results_side = 4, tile_side = 6, points = tile_side * tile_side;
-constexpr long panel = panel_width<float>;
+constexpr int tile_side = 6, points = tile_side * tile_side;
+
+// A tile's results along an axis are as many as places in it for the window.
+constexpr int results_side(long taps) { return int(tile_side + 1 - taps); }
 
 // --- the transforms along one axis: N vectors `step` apart, in place ------------------------------
 
@@ -40,54 +45,60 @@ inline void transform_image(V* d, int step) {
     *e[5] = q3 - q1;
 }
 
-// A^T (4 x 6): what the polynomial's values at the points say of its coefficients.
-inline void transform_products(V* m, int step) {
-    const V m0 = m[0], m1 = m[step], m2 = m[2 * step], m3 = m[3 * step], m4 = m[4 * step];
-    const V m5 = m[5 * step];
-    const V sum = m1 + m2, difference = m1 - m2;
-    m[0] = m0 + sum + m3 + m4;
-    m[step] = difference + 2.0f * m3 - 0.5f * m4;
-    m[2 * step] = sum + 4.0f * m3 + 0.25f * m4;
-    m[3 * step] = difference + 8.0f * m3 - 0.125f * m4 + m5;
+// A (6 x N): the values at the points of the polynomial with these N coefficients.
+template <int N>
+inline void evaluate(V* x, int step) {
+    V even = x[0], odd = x[step], two = x[(N - 1) * step], half = two;
+    const V last = two;
+    for (int k = 2; k < N; k++) (k % 2 ? odd : even) += x[k * step];
+    for (int k = N - 2; k >= 0; k--) {
+        two = x[k * step] + 2.0f * two;
+        half = x[k * step] - 0.5f * half;
+    }
+    x[step] = even + odd;
+    x[2 * step] = even - odd;
+    x[3 * step] = two;
+    x[4 * step] = half;
+    x[5 * step] = last;
 }
 
-// A (6 x 4).
-inline void transform_results(V* y, int step) {
-    const V y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
-    const V even = y0 + y2, odd = y1 + y3;
-    y[step] = even + odd;
-    y[2 * step] = even - odd;
-    y[3 * step] = y0 + 2.0f * y1 + 4.0f * y2 + 8.0f * y3;
-    y[4 * step] = y0 - 0.5f * y1 + 0.25f * y2 - 0.125f * y3;
-    y[5 * step] = y3;
+// A^T (N x 6).
+template <int N>
+inline void evaluate_transposed(V* m, int step) {
+    const V m0 = m[0], sum = m[step] + m[2 * step], difference = m[step] - m[2 * step];
+    const V m3 = m[3 * step], m4 = m[4 * step], m5 = m[5 * step];
+    float two = 1, half = 1;
+    for (int k = 0; k < N; k++, two *= 2.0f, half *= -0.5f)
+        m[k * step] = (k % 2 ? difference : sum) + two * m3 + half * m4;
+    m[0] += m0;
+    m[(N - 1) * step] += m5;
 }
 
-// G (6 x 3): values at each point over the product of its distances from the others.
-constexpr float inverse_zero = 1.0f;             // 0: 1 * -1 * -2 * 1/2 = 1
-constexpr float inverse_one = -1.0f / 3.0f;      // 1: 1 * 2 * -1 * 3/2 = -3
-constexpr float inverse_minus = 1.0f / 3.0f;     // -1: -1 * -2 * -3 * -1/2 = 3
-constexpr float inverse_two = 1.0f / 15.0f;      // 2: 2 * 1 * 3 * 5/2 = 15
-constexpr float inverse_half = -16.0f / 15.0f;   // -1/2: -1/2 * -3/2 * 1/2 * -5/2 = -15/16
+// The factors of G: 1 over the product of each point's distances from the others.
+constexpr float factor[tile_side] = {
+    1.0f,           // 0: 1 * -1 * -2 * 1/2 = 1
+    -1.0f / 3.0f,   // 1: 1 * 2 * -1 * 3/2 = -3
+    1.0f / 3.0f,    // -1: -1 * -2 * -3 * -1/2 = 3
+    1.0f / 15.0f,   // 2: 2 * 1 * 3 * 5/2 = 15
+    -16.0f / 15.0f, // -1/2: -1/2 * -3/2 * 1/2 * -5/2 = -15/16
+    1.0f,
+};
 
+inline void scale(V* x, int step) {
+    for (int k = 0; k < tile_side; k++) x[k * step] *= factor[k];
+}
+
+// G (6 x N) and G^T.
+template <int N>
 inline void transform_weight(V* g, int step) {
-    const V g0 = g[0], g1 = g[step], g2 = g[2 * step];
-    const V even = g0 + g2;
-    g[0] = g0 * inverse_zero;
-    g[step] = (even + g1) * inverse_one;
-    g[2 * step] = (even - g1) * inverse_minus;
-    g[3 * step] = (g0 + 2.0f * g1 + 4.0f * g2) * inverse_two;
-    g[4 * step] = (g0 - 0.5f * g1 + 0.25f * g2) * inverse_half;
-    g[5 * step] = g2;
+    evaluate<N>(g, step);
+    scale(g, step);
 }
 
-// G^T (3 x 6).
+template <int N>
 inline void transform_weight_gradient(V* u, int step) {
-    const V u0 = u[0] * inverse_zero, u1 = u[step] * inverse_one, u2 = u[2 * step] * inverse_minus;
-    const V u3 = u[3 * step] * inverse_two, u4 = u[4 * step] * inverse_half, u5 = u[5 * step];
-    const V sum = u1 + u2;
-    u[0] = u0 + sum + u3 + u4;
-    u[step] = u1 - u2 + 2.0f * u3 - 0.5f * u4;
-    u[2 * step] = sum + 4.0f * u3 + 0.25f * u4 + u5;
+    scale(u, step);
+    evaluate_transposed<N>(u, step);
 }
 
 // --- tiles ------------------------------------------------------------------------------------------
@@ -107,14 +118,16 @@ struct Tiles {
 private:
     static long along(const Axis& a) {
         const long apart = (a.results + a.step - 1) / a.step;  // results that are no neighbours
-        return (apart + results_side - 1) / results_side * a.step;
+        return (apart + results_side(a.taps) - 1) / results_side(a.taps) * a.step;
     }
-    static long begin(const Axis& a, long k) { return k / a.step * results_side * a.step + k % a.step; }
+    static long begin(const Axis& a, long k) {
+        return k / a.step * results_side(a.taps) * a.step + k % a.step;
+    }
 };
 
 // How many of a tile's results there are along an axis, from `begin` on.
 inline long results_of(const Axis& a, long begin) {
-    return std::min<long>(results_side, (a.results - begin + a.step - 1) / a.step);
+    return std::min<long>(results_side(a.taps), (a.results - begin + a.step - 1) / a.step);
 }
 
 inline long padded(long channels) { return (channels + L - 1) / L * L; }
@@ -148,47 +161,53 @@ void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float
         from = patch, row_step = tile_side * p.channels, pixel_step = p.channels;
     }
     for_each_vector<float>(p.channels, [&](long c, auto get, auto) {
-        V d[points];
-        for (int i = 0; i < tile_side; i++)
-            for (int j = 0; j < tile_side; j++)
-                d[i * tile_side + j] = get(from + i * row_step + j * pixel_step + c);
-        for (int j = 0; j < tile_side; j++) transform_image(d + j, tile_side);
-        for (int i = 0; i < tile_side; i++) transform_image(d + i * tile_side, 1);
-        for (int k = 0; k < points; k++) store(to + k * step + c, d[k]);
+        V d[tile_side][tile_side], line[tile_side];
+        for (int j = 0; j < tile_side; j++) {
+            for (int i = 0; i < tile_side; i++)
+                line[i] = get(from + i * row_step + j * pixel_step + c);
+            transform_image(line, 1);
+            for (int i = 0; i < tile_side; i++) d[i][j] = line[i];
+        }
+        for (int i = 0; i < tile_side; i++) {
+            transform_image(d[i], 1);
+            for (int j = 0; j < tile_side; j++) store(to + (i * tile_side + j) * step + c, d[i][j]);
+        }
     });
 }
 
 // The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
+template <int taps>
 void transform_weights(const Correlation<float>& p, float* to) {
     // The weights of neighbouring outputs side by side, to be loaded as vectors.
-    Scratch<float> copy(p.weight_output == 1 ? 0 : 9 * p.channels * p.outputs);
+    Scratch<float> copy(p.weight_output == 1 ? 0 : taps * taps * p.channels * p.outputs);
     const float* weight = p.weight;
     long row = p.weight_row, column = p.weight_column, channel = p.weight_channel;
     if (p.weight_output != 1) {
         for_each_range(p.outputs, 16, [&](long begin, long end) {
-            for (long tap = 0; tap < 9; tap++)
+            for (long tap = 0; tap < taps * taps; tap++)
                 for (long o = begin; o < end; o++)
                     for (long c = 0; c < p.channels; c++)
                         copy[(tap * p.channels + c) * p.outputs + o] =
-                            p.weight_at(tap / 3, tap % 3, c, o);
+                            p.weight_at(tap / taps, tap % taps, c, o);
         });
-        weight = copy, channel = p.outputs, column = p.channels * channel, row = 3 * column;
+        weight = copy, channel = p.outputs, column = p.channels * channel, row = taps * column;
     }
+    const long panel = width_of_panels<float>(p.channels);
     const long panels = (p.outputs + panel - 1) / panel;
     for_each_task(panels, [&](long k) {
-        const long first = k * panel, width = panel_columns<float>(first, p.outputs);
+        const long first = k * panel, width = panel_columns<float>(first, p.outputs, panel);
         float* begin = to + first * points * p.channels;
         for (long c = 0; c < p.channels; c++) {
-            V g[2][points];
+            V g[widest][points];
             for (long v = 0; v < width; v += L) {
                 V* gv = g[v / L];
-                for (long i = 0; i < 3; i++)
-                    for (long j = 0; j < 3; j++)
+                for (long i = 0; i < taps; i++)
+                    for (long j = 0; j < taps; j++)
                         gv[i * tile_side + j] =
                             load_columns(weight + i * row + j * column + c * channel + first + v,
                                          p.outputs - first - v);
-                for (int j = 0; j < 3; j++) transform_weight(gv + j, tile_side);
-                for (int i = 0; i < tile_side; i++) transform_weight(gv + i * tile_side, 1);
+                for (int j = 0; j < taps; j++) transform_weight<taps>(gv + j, tile_side);
+                for (int i = 0; i < tile_side; i++) transform_weight<taps>(gv + i * tile_side, 1);
             }
             // Whole lines at a time: the points lie so far apart that they compete for the cache.
             for (long x = 0; x < points; x++)
@@ -199,55 +218,67 @@ void transform_weights(const Correlation<float>& p, float* to) {
 }
 
 // From the 36 products of a tile its results.
+template <int taps>
 void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, const float* products,
                 long step, long first, long width) {
+    constexpr int side = results_side(taps);
     const long image = tiles.image(tile), row = tiles.row(tile), column = tiles.column(tile);
     const long rows = results_of(p.rows, row), columns = results_of(p.columns, column);
+    const long row_step = p.rows.step * p.rows.out_step * p.out_w * p.out_pitch;
+    const long pixel_step = p.columns.step * p.columns.out_step * p.out_pitch;
     for (long v = 0; v < width && first + v < p.outputs; v += L) {
         const long filled = std::min<long>(p.outputs - first - v, L);
-        V m[points];
-        for (int k = 0; k < points; k++) m[k] = load(products + k * step + v);
-        for (int j = 0; j < tile_side; j++) transform_products(m + j, tile_side);
-        for (int i = 0; i < results_side; i++) transform_products(m + i * tile_side, 1);
+        V m[side][tile_side], line[tile_side];
+        for (int j = 0; j < tile_side; j++) {
+            for (int i = 0; i < tile_side; i++)
+                line[i] = load(products + (i * tile_side + j) * step + v);
+            evaluate_transposed<side>(line, 1);
+            for (int i = 0; i < side; i++) m[i][j] = line[i];
+        }
         const V bias = p.bias ? load_some(p.bias + first + v, filled) : V{};
+        float* to = p.out_at(image, row, column) + first + v;
         with_activation(p.activation, [&](auto a) {
-            for (long i = 0; i < rows; i++)
+            for (long i = 0; i < rows; i++, to += row_step) {
+                evaluate_transposed<side>(m[i], 1);
                 for (long j = 0; j < columns; j++) {
-                    const V y = activate<a.value, float>(m[i * tile_side + j] + bias);
-                    float* to = p.out_at(image, row + i * p.rows.step,
-                                         column + j * p.columns.step) + first + v;
-                    if (filled == L) store(to, y); else store_some(to, y, filled);
+                    const V y = activate<a.value, float>(m[i][j] + bias);
+                    if (filled == L)
+                        store(to + j * pixel_step, y);
+                    else
+                        store_some(to + j * pixel_step, y, filled);
                 }
+            }
         });
     }
 }
 
 bool fits(const Correlation<float>& p) {
-    const auto plain = [](const Axis& a) { return a.taps == 3 && a.stride == 1; };
-    return plain(p.rows) && plain(p.columns);
+    const auto plain = [](const Axis& a) { return (a.taps == 3 || a.taps == 5) && a.stride == 1; };
+    return p.rows.taps == p.columns.taps && plain(p.rows) && plain(p.columns);
+}
+
+// Call f with the taps of a window that fits, along an axis, as a constant.
+template <class F>
+void with_taps(const Correlation<float>& p, F f) {
+    if (p.rows.taps == 3)
+        f(std::integral_constant<int, 3>{});
+    else
+        f(std::integral_constant<int, 5>{});
 }
 
 // Of the results of all tiles, the share that is wanted.
 double filled(const Correlation<float>& p) {
     const Tiles tiles(p);
     return double(p.n * p.rows.results * p.columns.results) /
-           double(tiles.count * results_side * results_side);
+           double(tiles.count * results_side(p.rows.taps) * results_side(p.columns.taps));
 }
 
-}  // namespace
-
-// The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
-// tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
-// rounding error.
-bool winograd_pays(const Correlation<float>& p) {
-    return fits(p) && p.channels >= 32 && p.outputs >= 16 && Tiles(p).count >= 16 && filled(p) >= 0.5;
-}
-
-void correlate_winograd(const Correlation<float>& p) {
+template <int taps>
+void correlate_tiles(const Correlation<float>& p) {
     const Tiles tiles(p);
-    const long channels = padded(p.channels);
+    const long channels = padded(p.channels), panel = width_of_panels<float>(p.channels);
     Scratch<float> weights(packed_size<float>(points * p.channels, p.outputs));
-    transform_weights(p, weights);
+    transform_weights<taps>(p, weights);
 
     // As many tiles at once as leave their transforms in a core's cache, since each panel of weights
     // goes past them once.
@@ -265,29 +296,46 @@ void correlate_winograd(const Correlation<float>& p) {
         for (long t = 0; t < count; t++)
             load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
         for (long first = 0; first < p.outputs; first += panel) {
-            const long width = panel_columns<float>(first, p.outputs);
+            const long width = panel_columns<float>(first, p.outputs, panel);
             const float* b = weights + first * points * p.channels;
             const Runs runs = {1, 0, 1, 0, p.channels};
             for (long k = 0; k < points; k++, b += p.channels * width) {
                 const float* a = images + k * image_step;
                 float* c = products + k * product_step;
-                with_panel<float>(width, [&](auto vectors) {
+                with_panel<float, widest>(width, [&](auto vectors) {
                     multiply_panel<float, vectors.value>(count, a, channels, runs, b, nullptr,
                                                          false, c, width, width);
                 });
             }
             for (long t = 0; t < count; t++)
-                store_tile(p, tiles, begin + t, products + t * width, product_step, first, width);
+                store_tile<taps>(p, tiles, begin + t, products + t * width, product_step, first,
+                                 width);
         }
     });
 }
 
+}  // namespace
+
+// The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
+// tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
+// rounding error.
+bool winograd_pays(const Correlation<float>& p) {
+    return fits(p) && p.channels >= 16 && p.outputs >= 16 && Tiles(p).count >= 16 && filled(p) >= 0.5;
+}
+
+void correlate_winograd(const Correlation<float>& p) {
+    with_taps(p, [&](auto taps) { correlate_tiles<taps.value>(p); });
+}
+
+// Not for windows of 5 x 5: their 5 gradients along an axis take the points' fourth powers, and the
+// rounding error is 6 times that of direct convolution.
 bool winograd_grad_weight_pays(const Correlation<float>& p) {
-    return fits(p) && p.channels >= 16 && p.outputs >= 16 && filled(p) >= 0.5;
+    return fits(p) && p.rows.taps == 3 && p.channels >= 16 && p.outputs >= 16 && filled(p) >= 0.5;
 }
 
 void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<float>& grad,
                           float* grad_weight, float* grad_bias) {
+    constexpr int taps = 3, side = results_side(taps);
     const Tiles tiles(p);
     const long channels = padded(p.channels), outputs = packed_size<float>(1, p.outputs);
     // The results' gradients lie as an image does.
@@ -317,22 +365,21 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
                 load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
                 const long tile = begin + t;
                 copy_tile(g, tiles, tiles.image(tile), tiles.row(tile), tiles.column(tile),
-                          results_side, patch);
+                          side, patch);
                 for (long first = 0; first < p.outputs; first += L) {
                     const long filled = std::min<long>(p.outputs - first, L);
                     V y[points], total{};
-                    for (int i = 0; i < results_side; i++)
-                        for (int j = 0; j < results_side; j++) {
-                            const float* at =
-                                patch + (i * results_side + j) * p.outputs + first;
+                    for (int i = 0; i < side; i++)
+                        for (int j = 0; j < side; j++) {
+                            const float* at = patch + (i * side + j) * p.outputs + first;
                             const V value = filled == L ? load(at) : load_some(at, filled);
                             y[i * tile_side + j] = value;
                             total += value;
                         }
-                    for (int j = 0; j < results_side; j++) transform_results(y + j, tile_side);
-                    for (int i = 0; i < tile_side; i++) transform_results(y + i * tile_side, 1);
+                    for (int j = 0; j < side; j++) evaluate<side>(y + j, tile_side);
+                    for (int i = 0; i < tile_side; i++) evaluate<side>(y + i * tile_side, 1);
                     // Panel by panel, each tile's outputs side by side.
-                    const long column = first / panel * panel;
+                    const long column = first / panel_width<float> * panel_width<float>;
                     const long width = panel_columns<float>(column, p.outputs);
                     float* out = gradients + column * count + t * width + first - column;
                     for (int k = 0; k < points; k++) store(out + k * grad_step, y[k]);
@@ -345,7 +392,7 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
             const long k = task / tasks_a_point, part = task % tasks_a_point;
             const long from = part_begin(channels, part, tasks_a_point);
             const long to = part_begin(channels, part + 1, tasks_a_point);
-            for (long column = 0; column < p.outputs; column += panel)
+            for (long column = 0; column < p.outputs; column += panel_width<float>)
                 with_panel<float>(panel_columns<float>(column, p.outputs), [&](auto vectors) {
                     multiply_transposed<float, vectors.value>(
                         to - from, images + k * image_step + from, 1, 0, count, channels,
@@ -362,10 +409,12 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
                 V u[points];
                 for (int k = 0; k < points; k++)
                     u[k] = load(sums + (k * channels + c) * outputs + first);
-                for (int j = 0; j < tile_side; j++) transform_weight_gradient(u + j, tile_side);
-                for (int i = 0; i < 3; i++) transform_weight_gradient(u + i * tile_side, 1);
-                for (int i = 0; i < 3; i++)
-                    for (int j = 0; j < 3; j++)
+                for (int j = 0; j < tile_side; j++)
+                    transform_weight_gradient<taps>(u + j, tile_side);
+                for (int i = 0; i < taps; i++)
+                    transform_weight_gradient<taps>(u + i * tile_side, 1);
+                for (int i = 0; i < taps; i++)
+                    for (int j = 0; j < taps; j++)
                         store_some(grad_weight + i * p.weight_row + j * p.weight_column +
                                        c * p.weight_channel + first,
                                    u[i * tile_side + j], std::min<long>(p.outputs - first, L));
