@@ -26,6 +26,19 @@ inline void for_each_channels(long channels, F f) {
     if (c < channels) f(c, channels - c);
 }
 
+// Call f(c, vectors, count) for the channels, `most` vectors of `count` of them at a time, then one by
+// one.
+template <class T, int most, class F>
+inline void for_some_channels(long channels, F f) {
+    long c = 0;
+    if constexpr (most > 1)
+        for (; c + most * lanes<T> <= channels; c += most * lanes<T>)
+            f(c, std::integral_constant<int, most>{}, std::integral_constant<long, lanes<T>>{});
+    for_each_channels<T>(channels - c, [&](long more, auto count) {
+        f(c + more, std::integral_constant<int, 1>{}, count);
+    });
+}
+
 template <class T>
 inline Vector<T> get(const T* p, long count) {
     return count == lanes<T> ? load(p) : load_some(p, count);

@@ -31,33 +31,51 @@ struct Dense {
     static constexpr int count = Count, stride = Stride;
 };
 
-// M results beside each other that all see the same `rows` times `taps` taps. Where the taps are
-// `Dense`, a pixel is read once for all the results that it meets.
-template <class T, int M, class Taps, class Count>
+// M results beside each other that all see the same `rows` times `taps` taps, in N vectors of channels.
+// Where the taps are `Dense`, a pixel is read once for all the results that it meets.
+template <class T, int M, int N, class Taps, class Count>
 inline void correlate_pixels(const T* pixels, const T* weights, const Steps steps, long rows,
-                             Taps taps, Vector<T> bias, T* out, bool streamed, Count count) {
-    Vector<T> sum[M];
-    for (int m = 0; m < M; m++) sum[m] = bias;
+                             Taps taps, const T* bias, T* out, bool streamed, Count count) {
+    constexpr int L = lanes<T>;
+    Vector<T> sum[M][N];
+#pragma GCC unroll 8
+    for (int v = 0; v < N; v++) {
+        const Vector<T> first = bias ? get(bias + v * L, count) : Vector<T>{};
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) sum[m][v] = first;
+    }
     for (long i = 0; i < rows; i++, pixels += steps.row, weights += steps.weight_row)
         if constexpr (std::is_integral_v<Taps>) {
             for (long j = 0; j < taps; j++) {
-                const Vector<T> w = get(weights + j * steps.weight_tap, count);
-                for (int m = 0; m < M; m++)
-                    sum[m] += get(pixels + j * steps.tap + m * steps.pixel, count) * w;
+                for (int v = 0; v < N; v++) {
+                    const Vector<T> w = get(weights + j * steps.weight_tap + v * L, count);
+                    for (int m = 0; m < M; m++)
+                        sum[m][v] += get(pixels + j * steps.tap + m * steps.pixel + v * L, count) * w;
+                }
             }
         } else {
             constexpr int K = Taps::count, S = Taps::stride;
-            Vector<T> w[K];
-            for (int j = 0; j < K; j++) w[j] = get(weights + j * steps.weight_tap, count);
-#pragma GCC unroll 16
-            for (int k = 0; k < (M - 1) * S + K; k++) {
-                const Vector<T> x = get(pixels + k * steps.tap, count);
+            Vector<T> w[K][N];
 #pragma GCC unroll 8
-                for (int m = 0; m < M; m++)
-                    if (k - m * S >= 0 && k - m * S < K) sum[m] += x * w[k - m * S];
-            }
+            for (int j = 0; j < K; j++)
+#pragma GCC unroll 4
+                for (int v = 0; v < N; v++)
+                    w[j][v] = get(weights + j * steps.weight_tap + v * L, count);
+#pragma GCC unroll 16
+            for (int k = 0; k < (M - 1) * S + K; k++)
+#pragma GCC unroll 4
+                for (int v = 0; v < N; v++) {
+                    const Vector<T> x = get(pixels + k * steps.tap + v * L, count);
+#pragma GCC unroll 8
+                    for (int m = 0; m < M; m++)
+                        if (k - m * S >= 0 && k - m * S < K) sum[m][v] += x * w[k - m * S][v];
+                }
         }
-    for (int m = 0; m < M; m++) write<T>(out + m * steps.out, sum[m], streamed, count);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < N; v++)
+            write<T>(out + m * steps.out + v * L, sum[m][v], streamed, count);
 }
 
 // A correlation with its weights tap after tap; which taps the results of a row see, of which those in
@@ -116,7 +134,8 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
     const T* line = p.in + ((n * p.h + row) * p.w + p.columns.origin) * p.pitch;
     const T* weights = ready.weights + down.first * steps.weight_row;
     const long rows = std::max<long>(down.last - down.first, 0);
-    const auto results = [&](long s, auto many, auto taps, long first_tap) {
+    constexpr long in_a_line = 64 / sizeof(T);
+    const auto results = [&](long s, auto many, auto vectors, auto taps, long first_tap) {
         const T* pixels = line + s * steps.pixel + first_tap * steps.tap;
         const T* w = weights + first_tap * steps.weight_tap;
         T* out = p.out_at(n, r, s);
@@ -124,36 +143,39 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
         const bool streamed = ready.streamed, from_memory = ready.from_memory;
         const long all_rows = p.rows.taps, new_rows = p.rows.stride;
         const long new_columns = many.value * p.columns.stride;
-        constexpr long in_a_line = 64 / sizeof(T);
-        for_each_channels<T>(p.channels, [=](long c, auto count) {
+        for_some_channels<T, vectors.value>(p.channels, [=](long c, auto some, auto count) {
             if (from_memory && c % in_a_line == 0)
                 prefetch_next_row(pixels + c, steps, all_rows, new_rows, new_columns);
-            correlate_pixels<T, many.value>(pixels + c, w + c, steps, rows, taps,
-                                            bias ? get(bias + c, count) : Vector<T>{}, out + c,
-                                            streamed, count);
+            correlate_pixels<T, many.value, some.value>(pixels + c, w + c, steps, rows, taps,
+                                                        bias ? bias + c : nullptr, out + c, streamed,
+                                                        count);
         });
     };
+    constexpr std::integral_constant<int, 1> one;
     const auto partly = [&](long begin, long end) {
         for (long s = begin; s < end; s++) {
             const Inside& across = ready.columns[size_t(s)];
-            results(s, std::integral_constant<int, 1>{}, across.last - across.first, across.first);
+            results(s, one, one, across.last - across.first, across.first);
         }
     };
     // Several results share a load of the weights. The last ones overlap, which takes less time than
-    // to do what is left one by one. Past the caches, lines are best completed few at a time.
+    // to do what is left one by one. Where few results share a pixel, or are written past the caches,
+    // all vectors of a line are done at once: pixels a power of 2 apart compete for the same places in
+    // the cache, and would have to be fetched again for the second vector.
     const auto wholly = [&](auto taps) {
-        const auto cover = [&](auto many) {
-            for (long s = ready.begin; s < ready.end; s += many)
-                results(std::min(s, ready.end - many), many, taps, 0);
-        };
-        constexpr bool dense = !std::is_integral_v<decltype(taps)>;
         const long count = ready.end - ready.begin;
-        if (dense && count >= 8 && !ready.streamed)
-            cover(std::integral_constant<int, 8>{});
-        else if (count >= 4)
-            cover(std::integral_constant<int, 4>{});
-        else
-            cover(std::integral_constant<int, 1>{});
+        const auto cover = [&](auto many, auto vectors) {
+            for (long s = ready.begin; s < ready.end; s += many)
+                results(std::min(s, ready.end - many), many, vectors, taps, 0);
+        };
+        if constexpr (!std::is_integral_v<decltype(taps)>) {
+            constexpr int line = int(in_a_line) / lanes<T>, fewer = 8 / line;
+            if ((decltype(taps)::stride > 1 || ready.streamed) && count >= fewer)
+                return cover(std::integral_constant<int, fewer>{}, std::integral_constant<int, line>{});
+            if (count >= 8) return cover(std::integral_constant<int, 8>{}, one);
+        }
+        if (count >= 4) return cover(std::integral_constant<int, 4>{}, one);
+        cover(one, one);
     };
     const long taps = p.columns.step == 1 ? p.columns.taps : 0;
     partly(0, ready.begin);

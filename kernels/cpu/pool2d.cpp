@@ -75,18 +75,7 @@ void find_nan(const PoolShape& s, const Inside& down, const Inside& across, cons
         }
 }
 
-// Call f(c, vectors, count) for the channels, four vectors of `count` of them at a time, then one by
-// one.
-template <class T, class F>
-inline void for_some_channels(long channels, F f) {
-    constexpr int vectors = 4;
-    long c = 0;
-    for (; c + vectors * lanes<T> <= channels; c += vectors * lanes<T>)
-        f(c, std::integral_constant<int, vectors>{}, std::integral_constant<long, lanes<T>>{});
-    for_each_channels<T>(channels - c, [&](long more, auto count) {
-        f(c + more, std::integral_constant<int, 1>{}, count);
-    });
-}
+constexpr int some = 4;  // vectors of channels at a time
 
 // The maximum of a window, and its tap, in N vectors of channels: one alone would wait for each of its
 // comparisons before the next.
@@ -132,7 +121,7 @@ template <class T, class Tap>
 void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     for_each_result(s, [&](long, long, const Inside& down, const Inside& across, long at,
                            long corner) {
-        for_some_channels<T>(s.c, [&](long c, auto vectors, auto count) {
+        for_some_channels<T, some>(s.c, [&](long c, auto vectors, auto count) {
             max_of_window<T, vectors.value>(s, down, across, x + corner + c, count, y + at + c,
                                             taps + at + c);
         });
@@ -217,7 +206,7 @@ inline void for_each_pixel(const PoolShape& s, T* grad_input, RowLabel row_label
                     for (auto across = columns.begin(w); across < columns.end(w); across++)
                         *last++ = {image + down->at + across->at, down->label + across->label};
                 T* pixel = grad_input + (row * s.w + w) * s.c;
-                for_some_channels<T>(s.c, [&](long c, auto vectors, auto count) {
+                for_some_channels<T, some>(s.c, [&](long c, auto vectors, auto count) {
                     Vector<T> sums[vectors] = {};
                     for (const auto* window = windows.data(); window < last; window++) {
                         const auto passed = pass_on(window->at + c, window->label);
@@ -306,7 +295,7 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
     for_each_result(s, [&](long r, long q, const Inside& down, const Inside& across, long at,
                            long corner) {
         const T pixels = T(counted(r, q));
-        for_some_channels<T>(s.c, [&](long c, auto vectors, auto count) {
+        for_some_channels<T, some>(s.c, [&](long c, auto vectors, auto count) {
             mean_of_window<T, vectors.value>(s, down, across, pixels, x + corner + c, count,
                                              y + at + c);
         });
