@@ -52,25 +52,20 @@ void zero_results(const Correlation<T>& p) {
     });
 }
 
-// A window of one pixel needs no rows: an image can be one row, or, where images are fewer than the
-// threads want, all of them rows of another length.
+// A window of one pixel needs no rows: all images can be rows of another length, as many as the threads
+// want, and so short that a row stays in a core's cache while each panel of weights goes past it.
 template <class T>
 void flatten(Correlation<T>& p) {
     const auto single = [](const Axis& a, long pixels) {
         return a.taps == 1 && a.stride == 1 && a.origin == 0 && a.results == pixels &&
                a.out_start == 0 && a.out_step == 1;
     };
-    constexpr long enough = 256, least = 4 * tile_rows;  // pixels in a row
-    if (p.w >= enough || !single(p.rows, p.h) || !single(p.columns, p.w) || p.out_h != p.h ||
-        p.out_w != p.w)
-        return;
-    const long pixels = p.n * p.h * p.w, wanted = 2 * get_num_threads();
-    long rows = p.n;
-    if (rows < wanted) {
-        long more = wanted;
-        while (more * least <= pixels && pixels % more != 0) more++;
-        if (more * least <= pixels) rows = more;
-    }
+    if (!single(p.rows, p.h) || !single(p.columns, p.w) || p.out_h != p.h || p.out_w != p.w) return;
+    constexpr long cache = 192 << 10, least = 4 * tile_rows;  // pixels in a row
+    const long pixels = p.n * p.h * p.w, bytes = pixels * (p.channels + p.outputs) * long(sizeof(T));
+    long rows = std::max<long>(2 * get_num_threads(), (bytes + cache - 1) / cache);
+    while (rows * least <= pixels && pixels % rows != 0) rows++;
+    if (rows * least > pixels) return;
     p.n = 1, p.h = rows, p.w = pixels / rows;
     p.rows.results = p.out_h = p.h, p.columns.results = p.out_w = p.w;
 }

@@ -122,9 +122,14 @@ __attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step
                 }
             }
         }
+    if (columns >= NV * L) {  // asked once, not of each vector
 #pragma GCC unroll 16
-    for (int m = 0; m < M; m++)
+        for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
+            for (int v = 0; v < NV; v++) store(c + m * c_step + v * L, sum[m][v]);
+        return;
+    }
+    for (int m = 0; m < M; m++)
         for (int v = 0; v < NV; v++) store_columns(c + m * c_step + v * L, sum[m][v], columns - v * L);
 }
 
