@@ -25,14 +25,17 @@ struct Steps {
     long row, tap, pixel, out, weight_row, weight_tap;
 };
 
+template <int N>
+constexpr std::integral_constant<int, N> number{};
+
 // A row of taps side by side that moves on by `stride` pixels, both constants to the compiler.
 template <int Count, int Stride>
 struct Dense {
     static constexpr int count = Count, stride = Stride;
 };
 
-// M results beside each other that all see the same `rows` times `taps` taps, in N vectors of channels.
-// Where the taps are `Dense`, a pixel is read once for all the results that it meets.
+// M results beside each other that all see the same `rows` times `taps` taps, in N vectors of
+// channels. Where the taps are `Dense`, a pixel is read once for all the results that it meets.
 template <class T, int M, int N, class Taps, class Count>
 inline void correlate_pixels(const T* pixels, const T* weights, const Steps steps, long rows,
                              Taps taps, const T* bias, T* out, bool streamed, Count count) {
@@ -151,11 +154,10 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
                                                         count);
         });
     };
-    constexpr std::integral_constant<int, 1> one;
     const auto partly = [&](long begin, long end) {
         for (long s = begin; s < end; s++) {
             const Inside& across = ready.columns[size_t(s)];
-            results(s, one, one, across.last - across.first, across.first);
+            results(s, number<1>, number<1>, across.last - across.first, across.first);
         }
     };
     // Several results share a load of the weights. The last ones overlap, which takes less time than
@@ -171,11 +173,11 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
         if constexpr (!std::is_integral_v<decltype(taps)>) {
             constexpr int line = int(in_a_line) / lanes<T>, fewer = 8 / line;
             if ((decltype(taps)::stride > 1 || ready.streamed) && count >= fewer)
-                return cover(std::integral_constant<int, fewer>{}, std::integral_constant<int, line>{});
-            if (count >= 8) return cover(std::integral_constant<int, 8>{}, one);
+                return cover(number<fewer>, number<line>);
+            if (count >= 8) return cover(number<8>, number<1>);
         }
-        if (count >= 4) return cover(std::integral_constant<int, 4>{}, one);
-        cover(one, one);
+        if (count >= 4) return cover(number<4>, number<1>);
+        cover(number<1>, number<1>);
     };
     const long taps = p.columns.step == 1 ? p.columns.taps : 0;
     partly(0, ready.begin);

@@ -6,48 +6,64 @@
 
 namespace {
 
-// Pack rows of the output's gradient into panels of outputs, and add them to the bias's gradient.
+// Pack the gradients of `pixels` results into panels of outputs, and add them to the bias's gradient.
 // In a panel the outputs of one pixel follow on those of the other, zeros where there are no more.
+// Four vectors at a time take whole lines.
 template <class T>
 void pack_gradient(const OutputGradient<T>& grad, long at, long pixels, long outputs, T* packed,
                    T* grad_bias) {
+    constexpr long L = lanes<T>, panel = panel_width<T>;
     with_activation(grad.activation, [&](auto a) {
-        for (long column = 0; column < outputs; column += panel_width<T>) {
-            const long width = panel_columns<T>(column, outputs);
-            T* to = packed + column * pixels;
-            for (long v = 0; v < width; v += lanes<T>) {
-                const long filled = std::clamp<long>(outputs - column - v, 0, lanes<T>);
-                const T* g = grad.data + at + column + v;
-                const T* y = grad.y + at + column + v;
-                Vector<T> total{};
-                auto pack = [&](auto get) {
-                    for (long s = 0; s < pixels; s++) {
-                        Vector<T> value = get(g + s * grad.pitch);
-                        if constexpr (a.value != Activation::none)
-                            value = activate_grad<a.value, T>(value, get(y + s * grad.pitch));
-                        store(to + s * width + v, value);
-                        total += value;
-                    }
-                };
-                if (filled == lanes<T>)
-                    pack([](const T* p) { return load(p); });
-                else
-                    pack([filled](const T* p) { return load_some(p, filled); });
-                T* bias = grad_bias + column + v;
-                store_some(bias, load_some(bias, filled) + total, filled);
+        for_some_channels<T, 4>(outputs, [&](long o, auto vectors, auto count) {
+            const long width = panel_columns<T>(o / panel * panel, outputs);
+            T* to = packed + o / panel * panel * pixels + o % panel;
+            Vector<T> totals[vectors] = {};
+            for (long s = 0; s < pixels; s++)
+                for (int v = 0; v < vectors; v++) {
+                    const long from = at + s * grad.pitch + o + v * L;
+                    Vector<T> value = get(grad.data + from, count);
+                    if constexpr (a.value != Activation::none)
+                        value = activate_grad<a.value, T>(value, get(grad.y + from, count));
+                    store(to + v * L / panel * panel * pixels + s * width + v * L % panel, value);
+                    totals[v] += value;
+                }
+            for (int v = 0; v < vectors; v++) {
+                T* bias = grad_bias + o + v * L;
+                put(bias, get(bias, count) + totals[v], count);
             }
-        }
+        });
     });
 }
 
-// Copy `count` channels of `pixels` pixels to one after the other. The count is made a constant to
-// the compiler, which then needs no call and no loop for each pixel.
-template <class T, int M = tile_rows>
-void copy_channels(const T* from, long pixels, long step, long count, T* to) {
-    if constexpr (M > 1)
-        if (count < M) return copy_channels<T, M - 1>(from, pixels, step, count, to);
-    for (long s = 0; s < pixels; s++)
-        for (int k = 0; k < M; k++) to[s * M + k] = from[s * step + k];
+// Channels cut into tiles of about the same width: the first `wider` have one more than the others.
+struct Tiles {
+    long count, least, wider;
+    explicit Tiles(long channels)
+        : count((channels + tile_rows - 1) / tile_rows), least(channels / count),
+          wider(channels - least * count) {}
+    long width(long t) const { return least + (t < wider); }
+    long begin(long t) const { return t * least + std::min(t, wider); }
+};
+
+// Copy channels of `rows` times `pixels` pixels, so that in each tile the channels of a pixel follow
+// on those of the other. Pixel by pixel: its tiles share lines.
+template <class T>
+void copy_tiles(const T* from, long rows, long row_step, long pixels, long step, const Tiles& tiles,
+                T* to) {
+    with_rows<tile_rows>(tiles.least, [&](auto least) {
+        constexpr long narrow = least, wide = narrow + 1;  // constants, so that no copy is a call
+        const long wide_tile = rows * pixels * wide, narrow_tile = rows * pixels * narrow;
+        for (long r = 0; r < rows; r++)
+            for (long s = 0; s < pixels; s++) {
+                const T* pixel = from + r * row_step + s * step;
+                T* out = to + (r * pixels + s) * wide;
+                for (long t = 0; t < tiles.wider; t++, pixel += wide, out += wide_tile)
+                    memcpy(out, pixel, wide * sizeof(T));
+                out = to + tiles.wider * wide_tile + (r * pixels + s) * narrow;
+                for (long t = tiles.wider; t < tiles.count; t++, pixel += narrow, out += narrow_tile)
+                    memcpy(out, pixel, narrow * sizeof(T));
+            }
+    });
 }
 
 }  // namespace
@@ -55,6 +71,8 @@ void copy_channels(const T* from, long pixels, long step, long count, T* to) {
 template <class T>
 void grad_weight_direct(const Correlation<T>& p, const OutputGradient<T>& grad, T* grad_weight,
                         T* grad_bias) {
+    constexpr long channels_copied = 64 * tile_rows;  // at once
+    const bool copied = p.outputs > 2 * panel_width<T>;
     const long columns = packed_size<T>(1, p.outputs);
     const long depth = p.rows.taps * p.columns.taps * p.channels;
     sum_over_bands<T>(p, depth * columns + p.outputs, [&](long image, long first, long results,
@@ -62,7 +80,7 @@ void grad_weight_direct(const Correlation<T>& p, const OutputGradient<T>& grad, 
         Scratch<T> buffer(needs_copy(p) ? band_size(p, results) : 0);
         const Band<T> band = take_band<T>(p, image, first, results, buffer);
         const long pixels = results * p.columns.results;
-        Scratch<T> packed(pixels * columns), few(pixels * tile_rows);
+        Scratch<T> packed(pixels * columns);
         pack_gradient<T>(grad, (image * p.rows.results + first) * p.columns.results * grad.pitch,
                          pixels, p.outputs, packed, sums + depth * columns);
         Runs runs = {p.rows.taps, p.rows.step * band.row_step, p.columns.taps,
@@ -70,32 +88,33 @@ void grad_weight_direct(const Correlation<T>& p, const OutputGradient<T>& grad, 
         runs = runs.merged();
         const long row_step = p.rows.stride * band.row_step;
         const long pixel_step = p.columns.stride * band.pixel_step;
+        const long groups = (runs.length + channels_copied - 1) / channels_copied;
+        Scratch<T> few(copied ? pixels * std::min(runs.length, channels_copied) : 0);
         T* to = sums;
         for (long i = 0; i < runs.rows; i++)
             for (long j = 0; j < runs.taps; j++, to += runs.length * columns) {
                 const T* a = band.data + i * runs.row_step + j * runs.tap_step;
                 // Some channels at a time meet all panels. Copied to lie side by side they stay in
                 // the cache meanwhile, which pays unless there are few panels.
-                const long tiles = (runs.length + tile_rows - 1) / tile_rows;
-                for (long t = 0; t < tiles; t++) {
-                    const long k = part_begin(runs.length, t, tiles);
-                    const long count = part_begin(runs.length, t + 1, tiles) - k;
-                    const T* from = a + k;
-                    long from_row_step = row_step, from_step = pixel_step;
-                    if (p.outputs > 2 * panel_width<T>) {
-                        T* copy = few;
-                        for (long r = 0; r < results; r++, copy += p.columns.results * count)
-                            copy_channels(from + r * row_step, p.columns.results, pixel_step, count,
-                                          copy);
-                        from = few, from_row_step = p.columns.results * count, from_step = count;
+                for (long group = 0; group < groups; group++) {
+                    const long begin = part_begin(runs.length, group, groups);
+                    const Tiles tiles(part_begin(runs.length, group + 1, groups) - begin);
+                    if (copied)
+                        copy_tiles<T>(a + begin, results, row_step, p.columns.results, pixel_step,
+                                      tiles, few);
+                    for (long t = 0; t < tiles.count; t++) {
+                        const long k = tiles.begin(t), count = tiles.width(t);
+                        const T* from = copied ? few + k * pixels : a + begin + k;
+                        const long from_row_step = copied ? p.columns.results * count : row_step;
+                        const long from_step = copied ? count : pixel_step;
+                        for (long column = 0; column < p.outputs; column += panel_width<T>)
+                            with_panel<T>(panel_columns<T>(column, p.outputs), [&](auto vectors) {
+                                multiply_transposed<T, vectors.value>(
+                                    count, from, results, from_row_step, p.columns.results,
+                                    from_step, packed + column * pixels, true,
+                                    to + (begin + k) * columns + column, columns, columns - column);
+                            });
                     }
-                    for (long column = 0; column < p.outputs; column += panel_width<T>)
-                        with_panel<T>(panel_columns<T>(column, p.outputs), [&](auto vectors) {
-                            multiply_transposed<T, vectors.value>(
-                                count, from, results, from_row_step, p.columns.results, from_step,
-                                packed + column * pixels, true, to + k * columns + column, columns,
-                                columns - column);
-                        });
                 }
             }
     }, [&](const T* sums) {

@@ -192,8 +192,8 @@ private:
 // Give each pixel the sum of what the windows that it lies in pass on to it: passed(c, count), with
 // passed = pass_on(at, label) for the window whose results begin at `at`.
 template <class T, class RowLabel, class ColumnLabel, class PassOn>
-inline void for_each_pixel(const PoolShape& s, T* grad_input, RowLabel row_label, ColumnLabel column_label,
-                           PassOn pass_on) {
+inline void for_each_pixel(const PoolShape& s, T* grad_input, RowLabel row_label,
+                           ColumnLabel column_label, PassOn pass_on) {
     const Windows rows(s.h, s.p, s.stride_h, s.top, s.kh, s.dilation_h, s.q * s.c, row_label);
     const Windows columns(s.w, s.q, s.stride_w, s.left, s.kw, s.dilation_w, s.c, column_label);
     for_each_range(s.n * s.h, 1 + (1 << 13) / (s.w * s.c + 1), [&](long begin, long end) {

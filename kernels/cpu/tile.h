@@ -30,8 +30,8 @@ inline long panel_columns(long column, long columns, long width = panel_width<T>
     return std::min((columns - column + lanes<T> - 1) / lanes<T> * lanes<T>, width);
 }
 
-// How wide panels of `depth` rows are: tiles read one over and over, wherefore it shall be in the first
-// cache.
+// How wide panels of `depth` rows are: tiles read one over and over, wherefore it shall be in the
+// first cache.
 template <class T>
 inline long width_of_panels(long depth) {
     constexpr long cache = 24 << 10;
