@@ -16,20 +16,20 @@ void for_each_element(T* to, long begin, long end, bool streamed, F f) {
         long i = begin;
         const long misaligned = reinterpret_cast<uintptr_t>(to + begin) % vector_bytes / sizeof(T);
         const long head = std::min(end, begin + (misaligned ? lanes<T> - misaligned : 0));
-        for_each_vector<T>(head - i, [&](long k, auto get_some, auto put) { f(i + k, get_some, put); });
+        for_each_vector<T>(head - i, [=](long k, auto get_some, auto put) { f(i + k, get_some, put); });
         for (i = head; i + lanes<T> <= end; i += lanes<T>)
             f(i, get, [](T* p, Vector<T> v) { stream(p, v); });
         finish_streaming();
         begin = i;
     }
-    for_each_vector<T>(end - begin, [&](long k, auto get, auto put) { f(begin + k, get, put); });
+    for_each_vector<T>(end - begin, [=](long k, auto get, auto put) { f(begin + k, get, put); });
 }
 
 template <class T>
 void forward_range(Activation activation, const T* x, T* y, long begin, long end, bool streamed,
                    T slope) {
-    with_activation(activation, [&](auto a) {
-        for_each_element<T>(y, begin, end, streamed, [&](long i, auto get, auto put) {
+    with_activation(activation, [=](auto a) {
+        for_each_element<T>(y, begin, end, streamed, [=](long i, auto get, auto put) {
             put(y + i, activate<a.value, T>(get(x + i), slope));
         });
     });
@@ -38,8 +38,8 @@ void forward_range(Activation activation, const T* x, T* y, long begin, long end
 template <class T>
 void grad_range(Activation activation, const T* grad_output, const T* kept, T* grad_input,
                 long begin, long end, bool streamed, T slope) {
-    with_activation(activation, [&](auto a) {
-        for_each_element<T>(grad_input, begin, end, streamed, [&](long i, auto get, auto put) {
+    with_activation(activation, [=](auto a) {
+        for_each_element<T>(grad_input, begin, end, streamed, [=](long i, auto get, auto put) {
             put(grad_input + i,
                 activate_grad<a.value, T>(get(grad_output + i), get(kept + i), slope));
         });

@@ -37,7 +37,7 @@ void batch_norm(long rows, long c, const T* x, const T* weight, const T* bias, c
                 const T* inverse_std, T* y) {
     for_each_range(rows, 1 + (1 << 14) / (c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++)
-            for_each_vector<T>(c, [&](long i, auto get, auto put) {
+            for_each_vector<T>(c, [=](long i, auto get, auto put) {
                 put(y + row * c + i, (get(x + row * c + i) - get(mean + i)) *
                                              (get(inverse_std + i) * get(weight + i)) +
                                          get(bias + i));
@@ -70,7 +70,7 @@ void batch_norm_grad(long rows, long c, const T* grad_output, const T* x, const 
     const T share = training ? T(1) / T(rows) : T(0);
     for_each_range(rows, 1 + (1 << 14) / (c + 1), [&](long begin, long end) {
         for (long row = begin; row < end; row++)
-            for_each_vector<T>(c, [&](long i, auto get, auto put) {
+            for_each_vector<T>(c, [=](long i, auto get, auto put) {
                 const Vector<T> scale = get(inverse_std + i);
                 Vector<T> grad = get(grad_output + row * c + i);
                 if (training) {

@@ -14,7 +14,7 @@ void pack_gradient(const OutputGradient<T>& grad, long at, long pixels, long out
                    T* grad_bias) {
     constexpr long L = lanes<T>, panel = panel_width<T>;
     with_activation(grad.activation, [&](auto a) {
-        for_some_channels<T, 4>(outputs, [&](long o, auto vectors, auto count) {
+        for_some_channels<T, 4>(outputs, [=](long o, auto vectors, auto count) {
             const long width = panel_columns<T>(o / panel * panel, outputs);
             T* to = packed + o / panel * panel * pixels + o % panel;
             Vector<T> totals[vectors] = {};

@@ -21,7 +21,7 @@ template <class T>
 void sgd_update(const SgdSettings& s, long count, T* parameter, const T* gradient, T* velocity) {
     const T lr = T(s.lr), momentum = T(s.momentum), decay = T(s.weight_decay);
     for_each_range(count, grain, [&](long begin, long end) {
-        for_each_vector<T>(end - begin, [&](long k, auto get, auto put) {
+        for_each_vector<T>(end - begin, [=](long k, auto get, auto put) {
             const long i = begin + k;
             const Vector<T> w = get(parameter + i);
             Vector<T> update = get(gradient + i);
@@ -45,7 +45,7 @@ void adam_update(const AdamSettings& s, long step, long count, T* parameter, con
     const T correction = T(1 / (1 - std::pow(s.beta2, double(step))));
     const T keep = T(1 - s.lr * s.weight_decay), decay = T(s.weight_decay);
     for_each_range(count, grain, [&](long begin, long end) {
-        for_each_vector<T>(end - begin, [&](long k, auto get, auto put) {
+        for_each_vector<T>(end - begin, [=](long k, auto get, auto put) {
             const long i = begin + k;
             Vector<T> w = get(parameter + i), g = get(gradient + i);
             if (s.decoupled)

@@ -146,7 +146,7 @@ inline void for_each_tile(const PoolShape& s, T* grad_input, PassOn pass_on) {
         for (long row = begin; row < end; row++)
             for (long q = 0; q < s.q; q++) {
                 T* corner = grad_input + (row * s.kh * s.w + q * s.kw) * s.c;
-                for_each_channels<T>(s.c, [&](long c, auto count) {
+                for_each_channels<T>(s.c, [=](long c, auto count) {
                     const auto passed = pass_on((row * s.q + q) * s.c + c, count);
                     Integer<T> tap = 0;
                     for (long i = 0; i < s.kh; i++)
@@ -227,7 +227,7 @@ void max_pool2d_grad(const PoolShape& s, const T* grad_output, const Tap* taps, 
         return held == Mask<T>{} + tap ? grad : Vector<T>{};
     };
     if (tile_the_image(s))
-        return for_each_tile(s, grad_input, [&](long at, auto count) {
+        return for_each_tile(s, grad_input, [=](long at, auto count) {
             const Vector<T> grad = get(grad_output + at, count);
             const Mask<T> held = load_taps<T>(taps + at, count);
             return [=](Integer<T> tap) { return where_held(held, tap, grad); };
@@ -305,7 +305,7 @@ void avg_pool2d(const PoolShape& s, bool count_padding, const T* x, T* y) {
 template <class T>
 void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_output, T* grad_input) {
     if (tile_the_image(s))
-        return for_each_tile(s, grad_input, [&](long at, auto count) {
+        return for_each_tile(s, grad_input, [=](long at, auto count) {
             const Vector<T> share = get(grad_output + at, count) / T(s.kh * s.kw);
             return [=](Integer<T>) { return share; };
         });

@@ -80,6 +80,8 @@ inline void finish_streaming() {
 
 // Call f(offset, load, store) for each vector of a row of n elements: the last one may be shorter.
 // f is instantiated for whole vectors and for the rest.
+// Where speed counts f captures by value: a vector's store may change anything in memory, so that
+// what is captured by reference is read again after each.
 template <class T, class F>
 inline void for_each_vector(long n, F f) {
     long i = 0;

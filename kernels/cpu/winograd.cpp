@@ -146,6 +146,24 @@ void copy_tile(const Correlation<float>& p, const Tiles& tiles, long image, long
             copy_patch(p, image, row + i * down, column + j * across, 1, 1, to);
 }
 
+// Transform the pixels of one tile, `filled` channels of each, to to[point * step].
+inline void transform_pixels(const float* from, long row_step, long pixel_step, long filled,
+                             float* to, long step) {
+    V d[tile_side][tile_side], line[tile_side];
+    for (int j = 0; j < tile_side; j++) {
+        for (int i = 0; i < tile_side; i++) {
+            const float* at = from + i * row_step + j * pixel_step;
+            line[i] = filled == L ? load(at) : load_some(at, filled);
+        }
+        transform_image(line, 1);
+        for (int i = 0; i < tile_side; i++) d[i][j] = line[i];
+    }
+    for (int i = 0; i < tile_side; i++) {
+        transform_image(d[i], 1);
+        for (int j = 0; j < tile_side; j++) store(to + (i * tile_side + j) * step, d[i][j]);
+    }
+}
+
 // Transform the pixels of one tile to to[point * step + channel], zeros in channels that are none.
 // `patch` has room for the tile.
 void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float* patch, float* to,
@@ -160,19 +178,46 @@ void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float
         copy_tile(p, tiles, image, row, column, tile_side, patch);
         from = patch, row_step = tile_side * p.channels, pixel_step = p.channels;
     }
-    for_each_vector<float>(p.channels, [&](long c, auto get, auto) {
-        V d[tile_side][tile_side], line[tile_side];
-        for (int j = 0; j < tile_side; j++) {
-            for (int i = 0; i < tile_side; i++)
-                line[i] = get(from + i * row_step + j * pixel_step + c);
-            transform_image(line, 1);
-            for (int i = 0; i < tile_side; i++) d[i][j] = line[i];
+    for (long c = 0; c < p.channels; c += L)
+        transform_pixels(from + c, row_step, pixel_step, std::min<long>(p.channels - c, L), to + c,
+                         step);
+}
+
+// Transform a panel of weights, `width` outputs of which `filled` are there, to
+// to[(point * channels + channel) * width]; where the next row, column and channel of weights are is
+// given.
+template <int taps>
+inline void transform_panel(const float* weight, long row, long column, long channel, long channels,
+                            long filled, long width, float* to) {
+    for (long c = 0; c < channels; c++) {
+        V g[widest][points];
+        for (long v = 0; v < width; v += L) {
+            V* gv = g[v / L];
+            for (long i = 0; i < taps; i++)
+                for (long j = 0; j < taps; j++)
+                    gv[i * tile_side + j] = load_columns(
+                        weight + i * row + j * column + c * channel + v, filled - v);
+            for (int j = 0; j < taps; j++) transform_weight<taps>(gv + j, tile_side);
+            for (int i = 0; i < tile_side; i++) transform_weight<taps>(gv + i * tile_side, 1);
         }
-        for (int i = 0; i < tile_side; i++) {
-            transform_image(d[i], 1);
-            for (int j = 0; j < tile_side; j++) store(to + (i * tile_side + j) * step + c, d[i][j]);
-        }
-    });
+        // Whole lines at a time: the points lie so far apart that they compete for the cache.
+        for (long x = 0; x < points; x++)
+            for (long v = 0; v < width; v += L)
+                store(to + (x * channels + c) * width + v, g[v / L][x]);
+    }
+}
+
+// Copy a matrix so that its columns become rows: to[column * rows + row]. Some rows at a time fill
+// whole lines of the copy.
+void copy_transposed(const float* from, long row_step, long column_step, long rows, long columns,
+                     float* to) {
+    constexpr long some = 16;
+    for (long first = 0; first < rows; first += some) {
+        const long last = std::min(first + some, rows);
+        for (long column = 0; column < columns; column++)
+            for (long row = first; row < last; row++)
+                to[column * rows + row] = from[row * row_step + column * column_step];
+    }
 }
 
 // The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
@@ -183,12 +228,11 @@ void transform_weights(const Correlation<float>& p, float* to) {
     const float* weight = p.weight;
     long row = p.weight_row, column = p.weight_column, channel = p.weight_channel;
     if (p.weight_output != 1) {
-        for_each_range(p.outputs, 16, [&](long begin, long end) {
-            for (long tap = 0; tap < taps * taps; tap++)
-                for (long o = begin; o < end; o++)
-                    for (long c = 0; c < p.channels; c++)
-                        copy[(tap * p.channels + c) * p.outputs + o] =
-                            p.weight_at(tap / taps, tap % taps, c, o);
+        const long size = p.channels * p.outputs;
+        for_each_range(taps * taps, 1 + (1 << 13) / size, [&](long begin, long end) {
+            for (long tap = begin; tap < end; tap++)
+                copy_transposed(&p.weight[tap / taps * row + tap % taps * column], p.weight_output,
+                                channel, p.outputs, p.channels, copy + tap * size);
         });
         weight = copy, channel = p.outputs, column = p.channels * channel, row = taps * column;
     }
@@ -196,24 +240,8 @@ void transform_weights(const Correlation<float>& p, float* to) {
     const long panels = (p.outputs + panel - 1) / panel;
     for_each_task(panels, [&](long k) {
         const long first = k * panel, width = panel_columns<float>(first, p.outputs, panel);
-        float* begin = to + first * points * p.channels;
-        for (long c = 0; c < p.channels; c++) {
-            V g[widest][points];
-            for (long v = 0; v < width; v += L) {
-                V* gv = g[v / L];
-                for (long i = 0; i < taps; i++)
-                    for (long j = 0; j < taps; j++)
-                        gv[i * tile_side + j] =
-                            load_columns(weight + i * row + j * column + c * channel + first + v,
-                                         p.outputs - first - v);
-                for (int j = 0; j < taps; j++) transform_weight<taps>(gv + j, tile_side);
-                for (int i = 0; i < tile_side; i++) transform_weight<taps>(gv + i * tile_side, 1);
-            }
-            // Whole lines at a time: the points lie so far apart that they compete for the cache.
-            for (long x = 0; x < points; x++)
-                for (long v = 0; v < width; v += L)
-                    store(begin + (x * p.channels + c) * width + v, g[v / L][x]);
-        }
+        transform_panel<taps>(weight + first, row, column, channel, p.channels, p.outputs - first,
+                              width, to + first * points * p.channels);
     });
 }
 
@@ -249,6 +277,33 @@ void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, cons
                 }
             }
         });
+    }
+}
+
+// Transform the gradients of one tile's results, panel by panel, in each the outputs of a tile side by
+// side: a panel begins at to[first output * count]; and sum them for the bias. `patch` has room for
+// the tile.
+void load_gradients(const Correlation<float>& g, const Tiles& tiles, long tile, float* patch,
+                    float* to, long index, long count, long step, float* bias) {
+    constexpr int side = results_side(3);
+    copy_tile(g, tiles, tiles.image(tile), tiles.row(tile), tiles.column(tile), side, patch);
+    for (long first = 0; first < g.channels; first += L) {
+        const long filled = std::min<long>(g.channels - first, L);
+        V y[points], total{};
+        for (int i = 0; i < side; i++)
+            for (int j = 0; j < side; j++) {
+                const float* at = patch + (i * side + j) * g.channels + first;
+                const V value = filled == L ? load(at) : load_some(at, filled);
+                y[i * tile_side + j] = value;
+                total += value;
+            }
+        for (int j = 0; j < side; j++) evaluate<side>(y + j, tile_side);
+        for (int i = 0; i < tile_side; i++) evaluate<side>(y + i * tile_side, 1);
+        const long column = first / panel_width<float> * panel_width<float>;
+        const long width = panel_columns<float>(column, g.channels);
+        float* out = to + column * count + index * width + first - column;
+        for (int k = 0; k < points; k++) store(out + k * step, y[k]);
+        store(bias + first, total);
     }
 }
 
@@ -336,7 +391,7 @@ bool winograd_grad_weight_pays(const Correlation<float>& p) {
 
 void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<float>& grad,
                           float* grad_weight, float* grad_bias) {
-    constexpr int taps = 3, side = results_side(taps);
+    constexpr int taps = 3;
     const Tiles tiles(p);
     const long channels = padded(p.channels), outputs = packed_size<float>(1, p.outputs);
     // The results' gradients lie as an image does.
@@ -364,28 +419,8 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
             Scratch<float> patch(points * std::max(p.channels, p.outputs));
             for (long t = from; t < to; t++) {
                 load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
-                const long tile = begin + t;
-                copy_tile(g, tiles, tiles.image(tile), tiles.row(tile), tiles.column(tile),
-                          side, patch);
-                for (long first = 0; first < p.outputs; first += L) {
-                    const long filled = std::min<long>(p.outputs - first, L);
-                    V y[points], total{};
-                    for (int i = 0; i < side; i++)
-                        for (int j = 0; j < side; j++) {
-                            const float* at = patch + (i * side + j) * p.outputs + first;
-                            const V value = filled == L ? load(at) : load_some(at, filled);
-                            y[i * tile_side + j] = value;
-                            total += value;
-                        }
-                    for (int j = 0; j < side; j++) evaluate<side>(y + j, tile_side);
-                    for (int i = 0; i < tile_side; i++) evaluate<side>(y + i * tile_side, 1);
-                    // Panel by panel, each tile's outputs side by side.
-                    const long column = first / panel_width<float> * panel_width<float>;
-                    const long width = panel_columns<float>(column, p.outputs);
-                    float* out = gradients + column * count + t * width + first - column;
-                    for (int k = 0; k < points; k++) store(out + k * grad_step, y[k]);
-                    store(biases + tile * outputs + first, total);
-                }
+                load_gradients(g, tiles, begin + t, patch, gradients, t, count, grad_step,
+                               biases + (begin + t) * outputs);
             }
         });
         const long tasks_a_point = (channels + 47) / 48;
