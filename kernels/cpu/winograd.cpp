@@ -375,8 +375,8 @@ void correlate_tiles(const Correlation<float>& p) {
 // tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
 // rounding error.
 bool winograd_pays(const Correlation<float>& p) {
-    return fits(p) && std::min(p.channels, p.outputs) >= 16 && p.channels + p.outputs >= 48 &&
-           Tiles(p).count >= 16 && filled(p) >= 0.5;
+    return fits(p) && p.channels >= 16 && p.outputs >= 16 && Tiles(p).count >= 16 &&
+           filled(p) >= 0.5;
 }
 
 void correlate_winograd(const Correlation<float>& p) {
