@@ -3,8 +3,22 @@
 #include "band.h"
 #include "correlate.h"
 #include "tile.h"
+#include "transpose.h"
 
 namespace {
+
+// The weights of one tap as rows of `width`: a row for each channel, zeros behind its outputs. Either
+// outputs or channels lie side by side.
+template <class T>
+void pack_tap(const T* weight, long channel_step, long output_step, long channels, long outputs, T* to,
+              long width) {
+    if (output_step == 1)
+        for (long c = 0; c < channels; c++)
+            std::copy_n(weight + c * channel_step, outputs, to + c * width);
+    else
+        copy_transposed(weight, output_step, outputs, channels, to, width);
+    for (long c = 0; c < channels; c++) std::fill(to + c * width + outputs, to + (c + 1) * width, T(0));
+}
 
 // Weights in the order in which the tiles meet them: panels of outputs; in each, tap by tap and
 // channel by channel, the weights of its outputs side by side, zeros where there are no more.
@@ -19,13 +33,10 @@ void pack_weight(const Correlation<T>& p, long panel_width, T* packed) {
             const long filled = std::min(width, p.outputs - column);
             T* to = packed + column * depth;
             for (long i = 0; i < p.rows.taps; i++)
-                for (long j = 0; j < p.columns.taps; j++)
-                    for (long c = 0; c < p.channels; c++, to += width) {
-                        const T* from = &p.weight[i * p.weight_row + j * p.weight_column +
-                                                  c * p.weight_channel + column * p.weight_output];
-                        for (long o = 0; o < filled; o++) to[o] = from[o * p.weight_output];
-                        std::fill(to + filled, to + width, T(0));
-                    }
+                for (long j = 0; j < p.columns.taps; j++, to += p.channels * width)
+                    pack_tap(p.weight + i * p.weight_row + j * p.weight_column +
+                                 column * p.weight_output,
+                             p.weight_channel, p.weight_output, p.channels, filled, to, width);
         }
     });
 }

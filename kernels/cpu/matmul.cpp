@@ -7,6 +7,7 @@
 #include "parallel.h"
 #include "scratch.h"
 #include "tile.h"
+#include "transpose.h"
 
 namespace {
 
@@ -39,10 +40,8 @@ void pack_columns(const T* b, long n, long k, long first, long depth, long begin
         const long width = panel_columns<T>(column, n);
         const long filled = std::min(width, n - column);
         T* to = packed + (column - begin) * depth;
-        for (long j = 0; j < width; j++) {
-            const T* from = b + (column + j) * k + first;
-            for (long i = 0; i < depth; i++) to[i * width + j] = j < filled ? from[i] : T(0);
-        }
+        copy_transposed(b + column * k + first, k, filled, depth, to, width);
+        for (long i = 0; i < depth; i++) std::fill(to + i * width + filled, to + (i + 1) * width, T(0));
     }
 }
 

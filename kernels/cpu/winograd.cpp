@@ -17,6 +17,7 @@
 #include "conv2d_grad.h"
 #include "correlate.h"
 #include "tile.h"
+#include "transpose.h"
 #include "vector_math.h"
 
 namespace {
@@ -207,19 +208,6 @@ inline void transform_panel(const float* weight, long row, long column, long cha
     }
 }
 
-// Copy a matrix so that its columns become rows: to[column * rows + row]. Some rows at a time fill
-// whole lines of the copy.
-void copy_transposed(const float* from, long row_step, long column_step, long rows, long columns,
-                     float* to) {
-    constexpr long some = 16;
-    for (long first = 0; first < rows; first += some) {
-        const long last = std::min(first + some, rows);
-        for (long column = 0; column < columns; column++)
-            for (long row = first; row < last; row++)
-                to[column * rows + row] = from[row * row_step + column * column_step];
-    }
-}
-
 // The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
 template <int taps>
 void transform_weights(const Correlation<float>& p, float* to) {
@@ -231,8 +219,8 @@ void transform_weights(const Correlation<float>& p, float* to) {
         const long size = p.channels * p.outputs;
         for_each_range(taps * taps, 1 + (1 << 13) / size, [&](long begin, long end) {
             for (long tap = begin; tap < end; tap++)
-                copy_transposed(&p.weight[tap / taps * row + tap % taps * column], p.weight_output,
-                                channel, p.outputs, p.channels, copy + tap * size);
+                copy_transposed(p.weight + tap / taps * row + tap % taps * column, p.weight_output,
+                                p.outputs, p.channels, copy + tap * size, p.outputs);
         });
         weight = copy, channel = p.outputs, column = p.channels * channel, row = taps * column;
     }
