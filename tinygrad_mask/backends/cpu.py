@@ -143,17 +143,18 @@ def set_num_threads(count: int) -> None:
 # --- the backend --------------------------------------------------------------------------------
 
 
-class _Computing:
+class _Computing(np.errstate):
     """Within it NumPy takes new arrays from the pool, and computes with NaN in silence."""
 
-    __slots__ = ("_allocator", "_errors", "_kernels")
+    __slots__ = ("_allocator", "_kernels")
 
-    def __init__(self, kernels: Any, errors: AbstractContextManager[None]) -> None:
-        self._kernels, self._errors = kernels, errors
+    def __init__(self, kernels: Any) -> None:
+        super().__init__(all="ignore")
+        self._kernels = kernels
 
     def __enter__(self) -> None:
+        super().__enter__()
         self._allocator = self._kernels.set_allocator(self._kernels.pool)
-        self._errors.__enter__()
 
     def __exit__(
         self,
@@ -161,8 +162,8 @@ class _Computing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._errors.__exit__(kind, error, trace)
         self._kernels.set_allocator(self._allocator)
+        super().__exit__(kind, error, trace)
 
 
 def _dense(array: Array) -> Array:
@@ -199,7 +200,7 @@ class CpuBackend(ReferenceBackend):
             self.kernels.set_num_threads(count)
 
     def computing(self) -> AbstractContextManager[None]:
-        return _Computing(self.kernels, super().computing())
+        return _Computing(self.kernels)
 
     # --- matrix products --------------------------------------------------------------------
 

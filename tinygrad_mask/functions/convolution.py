@@ -16,6 +16,8 @@ Padding: TypeAlias = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, i
 
 def as_pair(name: str, what: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """Return `(height, width)` from one integer or a pair of them, each at least `least`."""
+    if type(value) is int and value >= least:  # nearly always; a small network's step notices
+        return value, value
     try:
         height, width = map(index, value if isinstance(value, tuple) else (value, value))
     except (TypeError, ValueError):  # not integers, or not two

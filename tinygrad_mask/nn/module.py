@@ -210,7 +210,7 @@ class Sequential(Module):
         A layer that can end with an activation is handed the one that follows it, so that both are
         a single pass over the memory; the result is the same.
         """
-        layers = list(self)
+        layers = [value for value in vars(self).values() if isinstance(value, Module)]
         position = 0
         while position < len(layers):
             layer = layers[position]
