@@ -152,10 +152,8 @@ inline void transform_pixels(const float* from, long row_step, long pixel_step, 
                              float* to, long step) {
     V d[tile_side][tile_side], line[tile_side];
     for (int j = 0; j < tile_side; j++) {
-        for (int i = 0; i < tile_side; i++) {
-            const float* at = from + i * row_step + j * pixel_step;
-            line[i] = filled == L ? load(at) : load_some(at, filled);
-        }
+        for (int i = 0; i < tile_side; i++)
+            line[i] = get(from + i * row_step + j * pixel_step, filled);
         transform_image(line, 1);
         for (int i = 0; i < tile_side; i++) d[i][j] = line[i];
     }
@@ -280,8 +278,7 @@ void load_gradients(const Correlation<float>& g, const Tiles& tiles, long tile, 
         V y[points], total{};
         for (int i = 0; i < side; i++)
             for (int j = 0; j < side; j++) {
-                const float* at = patch + (i * side + j) * g.channels + first;
-                const V value = filled == L ? load(at) : load_some(at, filled);
+                const V value = get(patch + (i * side + j) * g.channels + first, filled);
                 y[i * tile_side + j] = value;
                 total += value;
             }
