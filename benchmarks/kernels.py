@@ -4,7 +4,8 @@ Convolutions and poolings: forward and both gradients (that of the weight brings
 on both sides); sigmoid and relu: forward and gradient. PyTorch is called below its recording of
 graphs, under inference_mode, through the operations that its own backward pass calls, and in both
 layouts where there are images; `ratio` refers to the better one. Before anything is timed the
-results of all sides are compared: their difference is less than 1e-3 of them, root mean square.
+results are compared: a layout whose results differ from this side's by 1e-3 of them or more, root
+mean square (on a GPU 1e-2), is not measured, and it is an error if neither agrees.
 
 Sides are processes that take turns, see side_by_side.py. A turn is a call that is not timed and a
 block of as many calls as take 20 ms; figures are medians over the rounds.
@@ -16,6 +17,10 @@ possible. Poolings and activations are bound by memory: GB/s count the bytes of 
 (x and y; dy and dx; of an activation dy, y and dx), and their share is that of the rate at which
 NumPy (a single thread) copies between two arrays that are there already, as many bytes read and
 written together.
+
+With `--device cuda` all of it runs on the GPU, PyTorch with cuDNN and without TF32, and every call
+is replayed as a CUDA graph, so that kernels are measured and not what it takes to start them; the
+products and copies to compare with are then cuBLAS' and CuPy's, and the cache is the GPU's.
 """
 
 import re
@@ -76,30 +81,44 @@ PROBLEMS: list[Conv | Pool | Elementwise] = [
     *(Elementwise("relu", 10**exponent) for exponent in (3, 5, 7)),
 ]
 
-SGEMM_SIZE = 2048
-TOLERANCE = 1e-3
+SGEMM_SIZES = {"cpu": 2048, "emulator": 2048, "cuda": 4096}
+TOLERANCES = {"cpu": 1e-3, "emulator": 1e-3, "cuda": 1e-2}
+"""Of cuDNN's algorithms some (by FFT) are that far from the rest."""
 COMPARED = 1 << 24  # elements of a result
 MUST_RATIO, AIM_RATIO = 1.0, 0.7
 MUST_COPY_SHARE = 0.9  # of sigmoid, beyond the cache
 
 
-def cache_size() -> int:
-    """Return the bytes of the processor's largest cache, 32 MiB where the system does not tell."""
+def cache_size(device: str) -> int:
+    """Return the bytes of the processor's largest cache, 32 MiB where the system does not tell.
+
+    A GPU's is taken to be no larger: it is 50 MiB on an H100, 60 on an H200.
+    """
+    if device != "cpu":
+        return 64 << 20
     folder = Path("/sys/devices/system/cpu/cpu0/cache")
     sizes = [int(path.read_text().strip().rstrip("K")) << 10 for path in folder.glob("*/size")]
     return max(sizes, default=32 << 20)
 
 
-def compare_results(workers: dict[str, Worker], label: str) -> None:
-    """Exit unless all sides compute the same."""
-    expected = None
+def those_that_agree(workers: dict[str, Worker], label: str, tolerance: float) -> dict[str, Worker]:
+    """Return the sides that compute what this one does, and say which of PyTorch's do not; exit if
+    none of those does.
+    """
+    results = {name: worker.call("result", COMPARED) for name, worker in workers.items()}
+    agree = {}
     for name, worker in workers.items():
-        results = worker.call("result", COMPARED)
-        expected = expected or results
-        for result, other in zip(results, expected, strict=True):
-            difference = np.linalg.norm(result - other) / np.linalg.norm(other)
-            if not difference < TOLERANCE:
-                raise SystemExit(f"error: {label}: {name} differs from ours by {difference:.2g}")
+        difference = max(
+            np.linalg.norm(result - ours) / np.linalg.norm(ours)
+            for result, ours in zip(results[name], results["ours"], strict=True)
+        )
+        if difference < tolerance:
+            agree[name] = worker
+        else:
+            print(f"{label}: {name} differs by {difference:.2g} and is left out")
+    if len(workers) > len(agree) == 1:
+        raise SystemExit(f"error: {label}: no other side agrees with ours")
+    return agree
 
 
 def measure(
@@ -108,28 +127,27 @@ def measure(
     workers: dict[str, Worker],
     machine: Worker,
     rounds: int,
+    device: str,
 ) -> dict[str, Any]:
     """Return the figures of one direction of a problem."""
     if isinstance(problem, Elementwise):  # an array of one axis has one layout
         workers = {name: w for name, w in workers.items() if name != "channels_last"}
     for worker in workers.values():
         worker.call("prepare", (problem, direction))
-    compare_results(workers, f"{problem}, {direction}")
+    workers = those_that_agree(workers, f"{problem}, {direction}", TOLERANCES[device])
 
-    is_conv = isinstance(problem, Conv)
-    machine.call(
-        "prepare", ("sgemm", SGEMM_SIZE) if is_conv else ("copy", problem.bytes(direction))
-    )
+    is_conv, size = isinstance(problem, Conv), SGEMM_SIZES[device]
+    machine.call("prepare", ("sgemm", size) if is_conv else ("copy", problem.bytes(direction)))
     times = take_turns({**workers, "machine": machine}, rounds)
     seconds = medians(times)
     figures = {"name": str(problem), "direction": direction} | compare(times)
     if is_conv:
         figures["gflops"] = problem.flops() / seconds["ours"] / 1e9
-        figures["sgemm_share"] = figures["gflops"] * 1e9 * seconds["machine"] / 2 / SGEMM_SIZE**3
+        figures["sgemm_share"] = figures["gflops"] * 1e9 * seconds["machine"] / 2 / size**3
     else:
         figures["gbytes_per_s"] = problem.bytes(direction) / seconds["ours"] / 1e9
         figures["copy_share"] = seconds["machine"] / seconds["ours"]
-        figures["beyond_cache"] = problem.bytes(direction) > cache_size()
+        figures["beyond_cache"] = problem.bytes(direction) > cache_size(device)
     return figures
 
 
@@ -194,6 +212,9 @@ def main(arguments: list[str]) -> None:
         metavar="REGEX",
         help="only rows in whose name this is found, such as 'conv 3x3' or 'sigmoid.*forward'",
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "emulator"), default="cpu", help="default: cpu"
+    )
     options = parser.parse_args(arguments)
     chosen = [
         (problem, direction)
@@ -209,7 +230,15 @@ def main(arguments: list[str]) -> None:
         sides["contiguous"] = "side_torch.Kernels"
         sides["channels_last"] = "side_torch.KernelsChannelsLast"
     workers = {name: Worker(name, side, options.threads) for name, side in sides.items()}
-    machine = Worker("machine", "side_by_side.Machine", options.threads)
+    for name, worker in workers.items():
+        torch_on_host = name != "ours" and options.device == "emulator"
+        worker.call("use", "cpu" if torch_on_host else options.device)
+    on_gpu = options.device == "cuda"
+    machine = Worker(
+        "machine", "side_ours.Gpu" if on_gpu else "side_by_side.Machine", options.threads
+    )
+    if on_gpu:
+        machine.call("use", options.device)
     run = describe_run([*workers.values(), machine], options.threads)
 
     widest = max(len(f"{problem}, {direction}") for problem, direction in chosen)
@@ -218,10 +247,10 @@ def main(arguments: list[str]) -> None:
     )
     rows = []
     for problem, direction in chosen:
-        rows.append(measure(problem, direction, workers, machine, options.rounds))
+        rows.append(measure(problem, direction, workers, machine, options.rounds, options.device))
         print_row(table, rows[-1])
     print_misses(rows)
-    write_json(options.json, {"run": run, "kernels": rows})
+    write_json(options.json, {"run": run | {"device": options.device}, "kernels": rows})
 
 
 if __name__ == "__main__":

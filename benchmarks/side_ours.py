@@ -1,16 +1,18 @@
 """This project's side of the benchmarks."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-from problems import Conv, Elementwise, Network, Pool
+from problems import Conv, Elementwise, Network, Pool, standard_normal
 from side_by_side import Side, TrainingSide
 
 import tinygrad_mask
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn, optim
 from tinygrad_mask.backends import Window, get_backend
+from tinygrad_mask.backends.interface import Array
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
@@ -44,7 +46,7 @@ class Training(Ours, TrainingSide):
         self.x, self.y = Tensor(x, device=device), Tensor(y, device=device)
         self.model = build(network)
         self.model.to(device)
-        self.cross_entropy = network.kind == "cnn"
+        self.loss = F.cross_entropy if network.kind == "cnn" else F.squared_error
         self.optimizer = optim.SGD(
             self.model.parameters(),
             network.lr,
@@ -56,22 +58,44 @@ class Training(Ours, TrainingSide):
     def step(self) -> Tensor:
         """Make a training step."""
         self.optimizer.zero_grad()
-        scores = self.model(self.x)
-        loss = F.cross_entropy if self.cross_entropy else F.squared_error
-        value = loss(scores, self.y)
-        value.backward()
+        loss = self.loss(self.model(self.x), self.y)
+        loss.backward()
         self.optimizer.step()
-        return value
+        return loss
 
-    def prepare(self, task: tuple[str, int]) -> None:
-        """Get ready for ("step", 0) or ("inference", batch)."""
-        what, batch = task
+    def prepare(self, task: tuple[str, int, bool]) -> None:
+        """Get ready for ("step", 0) or ("inference", batch), recorded or not."""
+        what, batch, recorded = task
         self.model.train(what == "step")
         if what == "step":
-            self.run = self.step
+            self.run = self.recorded_step() if recorded else self.step
         else:
             x = Tensor(self.x.numpy()[:batch], device=self.backend)
             self.run = lambda: self.infer(x)
+            if recorded:
+                infer = self.backend.capture(lambda x: (self.infer(self.x.wrap(x)).data,))
+                self.run = lambda: self.x.wrap(infer(x.data)[0])
+
+    def recorded_step(self) -> Callable[[], Array]:
+        """Return a step whose gradients are replayed as they were recorded, as in `Trainer`."""
+        parameters = self.model.parameters()
+
+        def compute(x: Array, y: Array) -> tuple[Array, ...]:
+            self.optimizer.zero_grad()
+            loss = self.loss(self.model(self.x.wrap(x)), self.y.wrap(y))
+            loss.backward()
+            return loss.data, *(p.grad.data for p in parameters)
+
+        gradients = self.backend.capture(compute)
+
+        def step() -> Array:
+            loss, *arrays = gradients(self.x.data, self.y.data)
+            for parameter, array in zip(parameters, arrays, strict=True):
+                parameter.grad = parameter.wrap(array)
+            self.optimizer.step()
+            return loss
+
+        return step
 
     def infer(self, x: Tensor) -> Tensor:
         """Return the scores of images."""
@@ -111,12 +135,16 @@ def build(network: Network) -> nn.Sequential:
 class Kernels(Ours):
     """Single kernels, one at a time."""
 
+    def use(self, device: str) -> None:
+        """Measure the kernels of a device."""
+        self.backend = get_backend(device)
+
     def around(self) -> AbstractContextManager[Any]:
         """Return the context in which an operation calls the kernels."""
         return self.backend.computing()
 
     def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
-        """Get ready for a direction of a problem."""
+        """Get ready for a direction of a problem: on a GPU, to replay it as it was recorded."""
         problem, direction = task
         with self.around():
             if isinstance(problem, Conv):
@@ -125,10 +153,18 @@ class Kernels(Ours):
                 self.prepare_pool(problem, direction)
             else:
                 self.prepare_elementwise(problem, direction)
+        if self.backend.asynchronous:
+            call = self.run
+            self.run = self.backend.capture(lambda: as_tuple(call()))
+            self.run()
+
+    def arrays(self, problem: Conv | Pool | Elementwise) -> list[Any]:
+        """Return the arrays of a problem, on the device."""
+        return [self.backend.asarray(array) for array in problem.arrays()]
 
     def prepare_conv(self, problem: Conv, direction: str) -> None:
         """Get ready for a convolution."""
-        x, weight, bias, grad = problem.arrays()
+        x, weight, bias, grad = self.arrays(problem)
         rows, columns = problem.padding
         window = Window(
             problem.size,
@@ -147,7 +183,7 @@ class Kernels(Ours):
 
     def prepare_pool(self, problem: Pool, direction: str) -> None:
         """Get ready for a pooling."""
-        x, grad = problem.arrays()
+        x, grad = self.arrays(problem)
         pad = problem.padding
         window = Window(
             (problem.kernel,) * 2, (problem.stride,) * 2, padding=((pad, pad), (pad, pad))
@@ -167,7 +203,7 @@ class Kernels(Ours):
 
     def prepare_elementwise(self, problem: Elementwise, direction: str) -> None:
         """Get ready for an activation."""
-        x, grad = problem.arrays()
+        x, grad = self.arrays(problem)
         forward = getattr(self.backend, problem.name)
         backward = getattr(self.backend, f"{problem.name}_grad")
         y = forward(x)
@@ -178,6 +214,29 @@ class Kernels(Ours):
     def result(self, most: int) -> list[np.ndarray]:
         """Return, of each array that the call returns, the first elements."""
         with self.around():
-            results = self.run()
-        results = results if isinstance(results, tuple) else (results,)
-        return [np.array(array.reshape(-1)[:most]) for array in results]
+            results = as_tuple(self.run())
+        return [np.array(self.backend.to_host(array).reshape(-1)[:most]) for array in results]
+
+
+class Gpu(Kernels):
+    """What the GPU can do: cuBLAS' matrix product, by way of CuPy, and CuPy's copy."""
+
+    def version(self) -> str:
+        """Say what is measured."""
+        return f"{self.backend.xp.__name__} {self.backend.xp.__version__}"
+
+    def prepare(self, task: tuple[str, int]) -> None:
+        """Get ready for ("sgemm", rows and columns) or ("copy", bytes read and written)."""
+        what, size = task
+        if what == "sgemm":
+            a, b = map(self.backend.asarray, standard_normal((size, size), (size, size)))
+            self.run = lambda: self.backend.xp.matmul(a, b)
+        else:
+            source = self.backend.asarray(np.ones(max(size // 8, 1), np.float32))
+            target = source.copy()
+            self.run = lambda: self.backend.xp.copyto(target, source)
+
+
+def as_tuple(results: Any) -> tuple[Any, ...]:
+    """Return a kernel's results as a tuple, also a single one."""
+    return results if isinstance(results, tuple) else (results,)

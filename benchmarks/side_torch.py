@@ -1,5 +1,6 @@
 """PyTorch's side of the benchmarks, in its two layouts: contiguous (NCHW) and channels_last."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,10 +19,22 @@ class Torch(Side):
     """What networks and kernels have in common."""
 
     layout = torch.contiguous_format
+    device = "cpu"
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         torch.set_num_threads(threads)
+
+    def use(self, device: str) -> None:
+        """Compute on a device; on a GPU cuDNN tries its algorithms out, and all is float32."""
+        self.device = device
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     def version(self) -> str:
         """Say what is measured."""
@@ -29,11 +42,13 @@ class Torch(Side):
 
     def images(self, nhwc: np.ndarray) -> torch.Tensor:
         """Return images, or their gradients, as NCHW in this side's layout."""
-        return torch.from_numpy(nhwc).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+        nchw = torch.from_numpy(nhwc).to(self.device).permute(0, 3, 1, 2)
+        return nchw.contiguous(memory_format=self.layout)
 
     def weights(self, hwio: np.ndarray) -> torch.Tensor:
         """Return the weights of a convolution as OIHW in this side's layout."""
-        return torch.from_numpy(hwio).permute(3, 2, 0, 1).contiguous(memory_format=self.layout)
+        oihw = torch.from_numpy(hwio).to(self.device).permute(3, 2, 0, 1)
+        return oihw.contiguous(memory_format=self.layout)
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -43,15 +58,10 @@ class Training(Torch, TrainingSide):
     """A network in training, and at inference."""
 
     def load(self, network: Network, device: str, weights: dict[str, np.ndarray]) -> None:
-        """Build a network with its data on a device and the initial weights of the other side.
-
-        On a GPU cuDNN tries its algorithms out first, and all products are of float32.
-        """
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self.device = device
+        """Build a network with its data on a device and the initial weights of the other side."""
+        self.use(device)
         x, y = network.data()
-        self.x = (self.images(x) if x.ndim == 4 else torch.from_numpy(x)).to(device)
+        self.x = self.images(x) if x.ndim == 4 else torch.from_numpy(x).to(device)
         self.y = torch.from_numpy(y).to(device)
         self.model = build(network)
         self.model.load_state_dict(converted(network, weights))
@@ -77,15 +87,17 @@ class Training(Torch, TrainingSide):
         self.optimizer.step()
         return loss
 
-    def prepare(self, task: tuple[str, int]) -> None:
-        """Get ready for ("step", 0) or ("inference", batch)."""
-        what, batch = task
+    def prepare(self, task: tuple[str, int, bool]) -> None:
+        """Get ready for ("step", 0) or ("inference", batch), recorded or not."""
+        what, batch, recorded = task
         self.model.train(what == "step")
         if what == "step":
             self.run = self.step
         else:
             x = self.x[:batch].contiguous(memory_format=self.layout)
             self.run = lambda: self.infer(x)
+        if recorded:
+            self.run = record(self.run)
 
     def infer(self, x: torch.Tensor) -> torch.Tensor:
         """Return the scores of images."""
@@ -96,16 +108,30 @@ class Training(Torch, TrainingSide):
         """Return what `run` says of each image."""
         return self.run().cpu().numpy()
 
-    def synchronize(self) -> None:
-        """Wait until the device has done all that it was given."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
 
 class TrainingChannelsLast(Training):
     """The same with images and weights in the layout NHWC."""
 
     layout = torch.channels_last
+
+
+def record(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a function that replays what a call does on the GPU, as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):  # what is only done once is not to be recorded
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+
+    def replay() -> Any:
+        graph.replay()
+        return result
+
+    return replay
 
 
 def build(network: Network) -> nn.Sequential:
@@ -157,7 +183,7 @@ class Kernels(Torch):
         return torch.inference_mode()
 
     def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
-        """Get ready for a direction of a problem."""
+        """Get ready for a direction of a problem: on a GPU, to replay it as it was recorded."""
         problem, direction = task
         with self.around():
             if isinstance(problem, Conv):
@@ -166,12 +192,14 @@ class Kernels(Torch):
                 self.prepare_pool(problem, direction)
             else:
                 self.prepare_elementwise(problem, direction)
+            if self.device == "cuda":
+                self.run = record(self.run)
 
     def prepare_conv(self, problem: Conv, direction: str) -> None:
         """Get ready for a convolution; the gradient of the bias comes with that of the weight."""
         x, weight, bias, grad = problem.arrays()
         x, weight, grad = self.images(x), self.weights(weight), self.images(grad)
-        bias = torch.from_numpy(bias)
+        bias = torch.from_numpy(bias).to(self.device)
         stride, dilation = [problem.stride] * 2, [problem.dilation] * 2
         padding, groups = list(problem.padding), problem.groups
 
@@ -218,7 +246,7 @@ class Kernels(Torch):
 
     def prepare_elementwise(self, problem: Elementwise, direction: str) -> None:
         """Get ready for an activation."""
-        x, grad = map(torch.from_numpy, problem.arrays())
+        x, grad = (torch.from_numpy(array).to(self.device) for array in problem.arrays())
         if problem.name == "sigmoid":
             y = torch.sigmoid(x)
             self.run = {
@@ -241,7 +269,7 @@ class Kernels(Torch):
             if result.ndim == 4:
                 is_weight = len(results) == 2  # with the bias
                 result = result.permute(2, 3, 1, 0) if is_weight else result.permute(0, 2, 3, 1)
-            arrays.append(result.reshape(-1)[:most].numpy().copy())
+            arrays.append(result.reshape(-1)[:most].cpu().numpy().copy())
         return arrays
 
 

@@ -27,8 +27,9 @@ the direct kernels do by themselves is read off the same shapes with a window of
 
 With `--device cuda` both sides run on the GPU, PyTorch with cuDNN and without TF32, and the clock
 stops when the GPU has done its work. What is about the host (sgemm, memory, the kernels alone) is
-then left out. `--device emulator` runs this side's GPU kernels on the host, slowly, to see that
-they work; PyTorch runs on the CPU.
+then left out. With `--graph` both sides replay steps and inference as CUDA graphs; of this side's
+step, as in its training loop, all but the update. `--device emulator` runs this side's GPU kernels
+on the host, slowly, to see that they work; PyTorch runs on the CPU.
 
 Peak memory is the most that the process holds resident in the first 5 steps and in the 5 after them
 (the steady state), less what it held just before the first step, with model, weights and data made
@@ -106,11 +107,12 @@ def first_steps(workers: dict[str, Worker]) -> dict[str, dict[str, int]]:
     return memory
 
 
-def compare_scores(workers: dict[str, Worker], batch: int) -> None:
+def compare_scores(workers: dict[str, Worker], batch: int, recorded: bool) -> None:
     """Exit unless all sides, after the first steps, say the same of the images."""
     ours = None
     for name, worker in workers.items():
-        worker.call("prepare", ("inference", batch))
+        worker.call("prepare", ("inference", batch, recorded))
+        worker.call("scores")  # the second time it is replayed
         scores = worker.call("scores")
         ours = scores if ours is None else ours
         difference = np.abs(scores - ours).max() / np.abs(ours).max()
@@ -119,11 +121,11 @@ def compare_scores(workers: dict[str, Worker], batch: int) -> None:
 
 
 def measure_step(
-    workers: dict[str, Worker], machine: Worker | None, net: Network, rounds: int
+    workers: dict[str, Worker], machine: Worker | None, net: Network, rounds: int, recorded: bool
 ) -> dict[str, Any]:
     """Time the step of all sides, and the sgemm beside them; print and return the figures."""
     for worker in workers.values():
-        worker.call("prepare", ("step", 0))
+        worker.call("prepare", ("step", 0, recorded))
     turns = dict(workers)
     if machine:
         machine.call("prepare", ("sgemm", SGEMM_SIZE))
@@ -189,11 +191,11 @@ def memory_figures(memory: dict[str, dict[str, int]]) -> dict[str, Any]:
 
 
 def measure_inference(
-    workers: dict[str, Worker], net: Network, batch: int, rounds: int
+    workers: dict[str, Worker], net: Network, batch: int, rounds: int, recorded: bool
 ) -> dict[str, Any]:
     """Time inference of all sides; print and return the figures."""
     for worker in workers.values():
-        worker.call("prepare", ("inference", batch))
+        worker.call("prepare", ("inference", batch, recorded))
     times = take_turns(workers, rounds, blocks=STEPS_PER_TURN)
     seconds = medians(times)
     flops = net.forward_flops(batch)
@@ -287,7 +289,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--device", choices=("cpu", "cuda", "emulator"), default="cpu", help="default: cpu"
     )
+    parser.add_argument(
+        "--graph", action="store_true", help="record steps and inference, with --device cuda"
+    )
     options = parser.parse_args(arguments)
+    if options.graph and options.device != "cuda":
+        parser.error("--graph: only a GPU replays what was recorded; add --device cuda")
     activation = options.activation or {"cnn": "relu", "mlp": "sigmoid"}[options.model]
     net = network(options.model, activation)
     rival = has_rival(options.against)
@@ -296,17 +303,20 @@ def main(arguments: list[str]) -> None:
     on_host = options.device == "cpu"
     machine = Worker("sgemm", "side_by_side.Machine", options.threads) if on_host else None
     sides = [*workers.values(), *([machine] if machine else [])]
-    run = describe_run(sides, options.threads) | {"device": options.device}
+    run = describe_run(sides, options.threads)
+    run |= {"device": options.device, "graph": options.graph}
     memory = first_steps(workers)
     batches = (net.batch, 1) if net.kind == "cnn" else ()
     for batch in batches:
-        compare_scores(workers, batch)
+        compare_scores(workers, batch, options.graph)
     figures: dict[str, Any] = {"model": net.kind, "activation": activation, "batch": net.batch}
-    figures |= measure_step(workers, machine, net, options.rounds)
+    figures |= measure_step(workers, machine, net, options.rounds, options.graph)
     if on_host:
         figures |= memory_figures(memory)
     for batch in batches:
-        figures[f"inference_{batch}"] = measure_inference(workers, net, batch, options.rounds)
+        figures[f"inference_{batch}"] = measure_inference(
+            workers, net, batch, options.rounds, options.graph
+        )
     if net.kind == "cnn" and machine:
         figures["convolutions"] = measure_convolutions(
             net, machine, options.threads, options.rounds

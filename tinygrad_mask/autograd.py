@@ -243,9 +243,9 @@ class Function:
         else:
             ctx.needs_input_grad = (False,) * len(inputs)
         with backend.computing():
-            array = backend.xp.asarray(cls.forward(ctx, *arrays, **options))
+            array = cls.forward(ctx, *arrays, **options)
         result = first.wrap(array)
-        owner = _owner(array)
+        owner = _owner(result.data)
         for variable in variables:
             if _owner(variable.data) is owner:
                 result.version = variable.version

@@ -71,8 +71,11 @@ class Tensor(Variable):
 
     def wrap(self, array: Array) -> "Tensor":
         """Return a new leaf on this tensor's device that shares the memory of `array`."""
+        xp = self.backend.xp
+        if not isinstance(array, xp.ndarray):  # a number of NumPy's, as from a sum
+            array = xp.asarray(array)
         tensor = Tensor.__new__(Tensor)
-        tensor._set(self.backend, self.backend.xp.asarray(array))
+        tensor._set(self.backend, array)
         return tensor
 
     # --- what it is -------------------------------------------------------------------------

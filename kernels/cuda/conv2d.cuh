@@ -32,10 +32,15 @@ struct Taps {
 struct TapWalk {
     int row, column, channel;
 
-    // Begins with the k that this thread copies of a slice, in packs of N.
+    static __device__ __forceinline__ TapWalk at(const Taps& taps, int k) {
+        if (taps.depth() == 0) return {taps.rows, 0, 0};
+        const int tap = k / taps.channels, row = tap / taps.columns;
+        return {row, tap - row * taps.columns, k - tap * taps.channels};
+    }
+    // Goes on to what this thread copies, in packs of N, of the slice that begins here.
     template <class Tile, int N>
-    static __device__ __forceinline__ TapWalk of_thread(const Taps& taps) {
-        TapWalk walk = {0, 0, 0};
+    __device__ __forceinline__ TapWalk of_thread(const Taps& taps) const {
+        TapWalk walk = *this;
         walk.move(taps, Along<Tile, Tile::rows, N>::line());
         return walk;
     }

@@ -13,6 +13,9 @@
 //
 //      A: N R S rows, one a pixel of the phase; along k the gradients that it collects (WindowLoader)
 //      B: for each of these taps the weight, transposed: O / groups lines, C / groups columns
+//
+// As in conv2d.cu k may be cut into parts, of which some have nothing to do where a phase has fewer
+// taps than another.
 #include "conv2d.cuh"
 
 // The phase along one axis, of the pixels phase, phase + stride, ...: the r-th collects from the
@@ -49,14 +52,17 @@ class TransposedWeightLoader : public Transposer<Tile, Tile::columns, N, false> 
     const Taps taps;
     const TapWalk& walk;
     const T* from;
-    const int pitch, rows, row_step, column_step;
+    const int pitch, rows;
+    const int& row_step;  // in shared memory, for want of registers
+    const int& column_step;
 
   public:
     // `first` is the tile's first element of the first tap; rows are `pitch` apart, and `rows` of
     // them are left; taps are `row_step` and `column_step` apart.
     __device__ __forceinline__ TransposedWeightLoader(const Taps& taps, const TapWalk& walk,
                                                       const T* first, int pitch, int rows,
-                                                      int row_step, int column_step)
+                                                      const int& row_step,
+                                                      const int& column_step)
         : Transposer<Tile, Tile::columns, N, false>(first), taps(taps), walk(walk),
           from(first + Index(Part::row(0)) * pitch), pitch(pitch), rows(rows - Part::row(0)),
           row_step(row_step), column_step(column_step) {}
@@ -73,24 +79,33 @@ class TransposedWeightLoader : public Transposer<Tile, Tile::columns, N, false> 
 };
 
 // Packs of NG gradients and NG weights are loaded at a time, and NX elements of x's gradient stored.
-// `Gated` if there was an activation, of which y is the output.
+// `Gated` if there was an activation, of which y is the output. Results go to grad_input
+// (splits, N, H, W, C).
 template <class Tile, int NG, int NX, bool Gated>
 __global__ void __launch_bounds__(Tile::threads, Tile::blocks_at_once)
 conv2d_grad_input(Conv2dShape s, const typename Tile::type* __restrict__ grad_output,
                   const typename Tile::type* __restrict__ y,
-                  const typename Tile::type* __restrict__ weight, Activation activation,
+                  const typename Tile::type* __restrict__ weight, Activation activation, int split,
                   typename Tile::type* __restrict__ grad_input) {
     typedef typename Tile::type T;
     __shared__ Slices<Tile> memory[2];
     __shared__ BlockTile block;
     __shared__ Phase down, across;
+    __shared__ int part;
+    __shared__ int row_step, column_step;  // from tap to tap of the weight
+    __shared__ TapWalk start;
     const int channels = s.group_channels(), outputs = s.group_outputs();
     // All phases have as many blocks as the first, which has most pixels.
     block.find<Tile>(s.n * ceil_div(s.h, s.stride_h) * ceil_div(s.w, s.stride_w), channels);
     if (threadIdx.x == 0) {
-        const int phase = block.matrix / s.groups, phases_across = min(s.stride_w, s.w);
+        const int phases_across = min(s.stride_w, s.w), phases_down = min(s.stride_h, s.h);
+        const int phase = block.matrix / s.groups % (phases_across * phases_down);
+        part = block.matrix / s.groups / (phases_across * phases_down);
         down.find(phase / phases_across, s.h, s.kh, s.stride_h, s.top, s.dilation_h);
         across.find(phase % phases_across, s.w, s.kw, s.stride_w, s.left, s.dilation_w);
+        row_step = -down.tap_step * s.kw * channels * s.o;
+        column_step = -across.tap_step * channels * s.o;
+        start = TapWalk::at({across.taps > 0 ? down.taps : 0, across.taps, outputs}, part * split);
     }
     __syncthreads();
     if (block.row >= s.n * down.pixels * across.pixels) return;
@@ -99,7 +114,8 @@ conv2d_grad_input(Conv2dShape s, const typename Tile::type* __restrict__ grad_ou
     // Without a column of taps there is no row of them either.
     const Taps taps = {across.taps > 0 ? down.taps : 0, across.taps, outputs};
     const SlidingWindow window = {s.p, s.q, s.o, taps, down.step, across.step};
-    TapWalk walk = TapWalk::of_thread<Tile, NG>(taps);
+    const int depth = min(split, taps.depth() - part * split);
+    TapWalk walk = start.of_thread<Tile, NG>(taps);
     WindowLoader<Tile, NG, Gated> a(window, Source<T>(grad_output, y, activation) + group * outputs,
                                     walk, [&](int row, int& image, int& top, int& left) {
         const int pixel = block.row + row, line = pixel / across.pixels;
@@ -108,14 +124,12 @@ conv2d_grad_input(Conv2dShape s, const typename Tile::type* __restrict__ grad_ou
         left = pixel - line * across.pixels + across.first;
         return image < s.n;
     });
-    const int tap = channels * s.o;
-    const T* last = weight + (down.last_tap * s.kw + across.last_tap) * tap;
+    const T* last = weight + (down.last_tap * s.kw + across.last_tap) * (channels * s.o);
     TransposedWeightLoader<Tile, NG> b(taps, walk,
                                        last + (block.column * s.o + group * outputs), s.o,
-                                       channels - block.column, -down.tap_step * s.kw * tap,
-                                       -across.tap_step * tap);
+                                       channels - block.column, row_step, column_step);
     Sums<Tile> sum;
-    multiply<Tile>(a, b, ceil_div(taps.depth(), SLICE), memory, sum);
+    multiply<Tile>(a, b, ceil_div(depth, SLICE), memory, sum);
     store_tile<Tile, NX>(sum, channels - block.column, static_cast<const T*>(nullptr), NONE,
                          [&](int row) -> T* {
         const int pixel = block.row + row, line = pixel / across.pixels;
@@ -123,7 +137,7 @@ conv2d_grad_input(Conv2dShape s, const typename Tile::type* __restrict__ grad_ou
         if (image >= s.n) return nullptr;
         const int h = down.phase + (line - image * down.pixels) * s.stride_h;
         const int w = across.phase + (pixel - line * across.pixels) * s.stride_w;
-        return grad_input + ((Index(image) * s.h + h) * s.w + w) * s.c +
+        return grad_input + (((Index(part) * s.n + image) * s.h + h) * s.w + w) * s.c +
                block.matrix % s.groups * channels + block.column;
     });
 }

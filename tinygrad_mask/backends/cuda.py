@@ -10,7 +10,7 @@ import functools
 import hashlib
 import importlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -40,6 +40,7 @@ class CupyLauncher(Launcher):
     """
 
     def __init__(self, cupy: Any) -> None:
+        super().__init__()
         self.xp = cupy
         device = cupy.cuda.Device()
         self.device_id = device.id
@@ -56,11 +57,7 @@ class CupyLauncher(Launcher):
 
     def send(self, host: Array) -> Callable[[], Array]:
         """Begin to copy an array; see `Backend.send`."""
-        if self.recording:
-            raise RuntimeError(
-                "capture: a step that copies from the host cannot be recorded, since it would copy "
-                "the same again each time; hand it arrays of the device"
-            )
+        self._refuse_recording()
         cuda = self.xp.cuda
         array = self.xp.empty(host.shape, host.dtype)
         if array.size == 0:
@@ -82,6 +79,17 @@ class CupyLauncher(Launcher):
             return array
 
         return arrived
+
+    def constant(self, key: Hashable, make: Callable[[], Array]) -> Array:
+        self._refuse_recording()  # a graph would go on to use it when it is no longer remembered
+        return super().constant(key, make)
+
+    def _refuse_recording(self) -> None:
+        if self.recording:
+            raise RuntimeError(
+                "capture: a step that copies from the host cannot be recorded, since it would copy "
+                "the same again each time; hand it arrays of the device"
+            )
 
     def address(self, array: Array) -> int:
         pointer: Any = array.data  # no memoryview, as NumPy's is
@@ -117,12 +125,13 @@ class CupyLauncher(Launcher):
         )
         return module.get_function(kernel)
 
-    def _check_array(self, name: str, array: Any) -> None:
-        super()._check_array(name, array)
-        if array.device.id != self.device_id:
-            raise ValueError(
-                f"{name}: expected an array on GPU {self.device_id}, got one on {array.device.id}"
+    def _refusal(self, array: Any) -> Exception | None:
+        error = super()._refusal(array)
+        if error is None and array.device.id != self.device_id:
+            return ValueError(
+                f"expected an array on GPU {self.device_id}, got one on {array.device.id}"
             )
+        return error
 
 
 class CudaBackend(GpuBackend):

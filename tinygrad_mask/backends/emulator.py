@@ -40,6 +40,7 @@ class EmulatorLauncher(Launcher):
     xp = np
 
     def __init__(self, mode: Mode, arch: str, order: Order, seed: int) -> None:
+        super().__init__()
         self.mode, self.arch, self.order, self.seed = mode, arch, order, seed
         number = int(arch.removeprefix("sm_"))
         self.capability = divmod(number, 10)

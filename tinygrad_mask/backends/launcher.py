@@ -6,7 +6,7 @@ The code that decides on grids and arguments (`tinygrad_mask.backends.gpu`) is w
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +26,8 @@ VECTOR_BYTES = 16  # the widest access of a thread
 OPTIONS = ("-std=c++17",)
 """What the kernels are compiled with, besides what CuPy adds by itself (`-ftz=true`)."""
 
+_MOST_CONSTANTS = 16
+
 _C_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 
 
@@ -38,6 +40,9 @@ class Launcher(ABC):
 
     xp: Any
     capability: tuple[int, int]
+
+    def __init__(self) -> None:
+        self._constants: dict[Hashable, Array] = {}
 
     def launch(
         self,
@@ -65,11 +70,16 @@ class Launcher(ABC):
 
         Raises `ValueError` or `TypeError` for what no kernel can be launched with.
         """
+        # Nothing is put into words before it is known to be wrong: small networks wait for this.
         _check_sizes(kernel, grid, block, shared_bytes)
         for position, argument in enumerate(arguments):
-            self._check_argument(f"{kernel}: argument {position}", argument)
+            if argument is None or isinstance(argument, np.generic) or _is_structure(argument):
+                continue
+            if error := self._refusal(argument):
+                raise type(error)(f"{kernel}: argument {position}: {error}")
         for position, array in enumerate(reachable):
-            self._check_array(f"{kernel}: reachable array {position}", array)
+            if error := self._refusal(array):
+                raise type(error)(f"{kernel}: reachable array {position}: {error}")
         self.start(file, kernel, grid, block, arguments, shared_bytes, reachable)
 
     @abstractmethod
@@ -89,34 +99,50 @@ class Launcher(ABC):
     def asarray(self, host: Array) -> Array:
         """Return a NumPy array's contents as an array of the device; may share memory."""
 
+    def constant(self, key: Hashable, make: Callable[[], Array]) -> Array:
+        """Return on the device what `make` returns, which is always the same for one `key`; those
+        that were asked for last are remembered. Nobody may write into it.
+        """
+        array = self._constants.pop(key, None)
+        if array is None:
+            array = self.asarray(make())
+            if len(self._constants) == _MOST_CONSTANTS:
+                del self._constants[next(iter(self._constants))]
+        self._constants[key] = array
+        return array
+
     @abstractmethod
     def address(self, array: Array) -> int:
         """The address of an array's first element, on the device."""
 
     def aligned(self, *arrays: Array | None, to: int = VECTOR_BYTES) -> bool:
         """Whether all of these arrays (None counts) begin at a multiple of so many bytes."""
-        return all(array is None or self.address(array) % to == 0 for array in arrays)
+        for array in arrays:  # noqa: SIM110  (a generator would take twice as long)
+            if array is not None and self.address(array) % to:
+                return False
+        return True
 
-    def _check_argument(self, name: str, argument: Any) -> None:
-        if argument is None or isinstance(argument, np.generic):
-            return
-        if isinstance(argument, np.ndarray) and argument.ndim == 0 and argument.dtype.names:
-            return
-        self._check_array(name, argument)
-
-    def _check_array(self, name: str, array: Any) -> None:
-        """Raise unless this is an array of the device, in C order and at an address that fits."""
+    def _refusal(self, array: Any) -> Exception | None:
+        """What is wrong with an array, if anything: it must be one of the device, in C order and
+        at an address that fits.
+        """
         if not isinstance(array, self.xp.ndarray):
-            raise TypeError(
-                f"{name}: expected an array of {self.xp.__name__}, a NumPy scalar, a structure or "
-                f"None, got {type(array).__name__}"
+            return TypeError(
+                f"expected an array of {self.xp.__name__}, a NumPy scalar, a structure or None, "
+                f"got {type(array).__name__}"
             )
         if not array.flags.c_contiguous:
-            raise ValueError(f"{name}: expected an array in C order, got strides {array.strides}")
-        if array.size and self.address(array) % array.dtype.alignment:
-            raise ValueError(f"{name}: its address is no multiple of {array.dtype.alignment}")
+            return ValueError(f"expected an array in C order, got strides {array.strides}")
+        if self.address(array) % array.dtype.alignment and array.size:
+            return ValueError(f"its address is no multiple of {array.dtype.alignment}")
+        return None
 
 
+def _is_structure(argument: Any) -> bool:
+    return isinstance(argument, np.ndarray) and argument.ndim == 0 and bool(argument.dtype.names)
+
+
+@functools.lru_cache(maxsize=1024)  # a network launches the same each step
 def _check_sizes(kernel: str, grid: Dim3, block: Dim3, shared_bytes: int) -> None:
     for what, sizes, most in (("blocks", grid, MOST_BLOCKS), ("threads", block, MOST_THREADS)):
         if len(sizes) != 3 or not all(1 <= n <= m for n, m in zip(sizes, most, strict=True)):

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -97,6 +98,9 @@ def check_in_any_order(p, dtype, activation, arch="sm_90"):
 def test_each_tile_is_right_beside_its_edges(monkeypatch, tile, activation):
     # More rows, columns and slices than one tile has, and no whole number of them.
     monkeypatch.setattr(tiles, "TILES", (tile,))
+    monkeypatch.setattr(
+        convolution, "choose_tile", tiles.choose_tile.__wrapped__
+    )  # remembers nothing
     channels = tile.columns + 4
     p = problem((1, 13, 11, channels), (3, 2, channels, channels), padding=((1, 1), (1, 0)))
     kernels = check_in_any_order(p, np.float32, activation)
@@ -222,6 +226,22 @@ def test_each_kernel_is_right_in_any_order(name, arch):
         assert any(k.startswith(kernel) for k in kernels), kernels
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_long_sums_are_cut_into_parts_that_are_added_up_in_order(dtype, groups):
+    # Along x every other pixel meets one tap of the three, the others two: some parts are empty.
+    p = problem(
+        (2, 8, 9, 32 * groups),
+        (5, 3, 32, 32 * groups),
+        stride=(1, 2),
+        padding=((2, 2), (1, 1)),
+        groups=groups,
+    )
+    kernels = check_in_any_order(p, dtype, "sigmoid")
+    cut = [before for before, kernel in pairwise(kernels) if kernel.startswith("sum_splits")]
+    assert {k.split("<")[0] for k in cut} >= {"conv2d", "conv2d_grad_input"}
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_each_kernel_is_right_without_an_activation(name):
     p, dtype, _ = KERNELS[name]
@@ -229,7 +249,7 @@ def test_each_kernel_is_right_without_an_activation(name):
     check(Recording("fast"), p, arrays, "none")
 
 
-def test_long_sums_are_cut_into_parts_that_are_added_up_in_order():
+def test_the_weights_gradient_is_summed_up_in_parts_too():
     p = problem((4, 20, 21, 8), (3, 3, 8, 16), padding=SAME)
     assert "sum_splits<float>" in check_in_any_order(p, np.float32, "relu")
 

@@ -1,4 +1,5 @@
-"""The device `cuda` where there is no GPU: what is said, and its code on a stand-in for CuPy.
+"""The device `cuda` where there is no GPU: what is said, and its code on a stand-in for CuPy. With
+`--device cuda` what does not look into the stand-in runs on the GPU.
 
 The stand-in refuses what CuPy refuses, so that whatever would leave the GPU in silence fails here.
 """
@@ -6,6 +7,7 @@ The stand-in refuses what CuPy refuses, so that whatever would leave the GPU in 
 import sys
 from types import SimpleNamespace
 
+import devices
 import fake_cupy
 import numpy as np
 import pytest
@@ -39,8 +41,14 @@ def cupy(monkeypatch):
 
 
 @pytest.fixture
-def gpu(cupy):
+def stand_in(cupy):
     return get_backend("cuda")
+
+
+@pytest.fixture
+def gpu(request):
+    """The stand-in, or the GPU itself where it was chosen."""
+    return request.getfixturevalue("stand_in") if devices.chosen != "cuda" else get_backend("cuda")
 
 
 # --- what is said where it is not to be had -------------------------------------------------------
@@ -77,9 +85,9 @@ def test_with_a_gpu_that_is_too_old(cupy, monkeypatch):
 
 
 @needs_emulator
-def test_with_a_gpu_auto_is_that(gpu):
-    assert get_backend("auto") is gpu
-    assert gpu.launcher.capability == (9, 0)
+def test_with_a_gpu_auto_is_that(stand_in):
+    assert get_backend("auto") is stand_in
+    assert stand_in.launcher.capability == (9, 0)
 
 
 # --- arrays and kernels ---------------------------------------------------------------------------
@@ -89,18 +97,18 @@ pytestmark = needs_emulator
 
 @pytest.mark.parametrize("method", sorted(CALLS))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-def test_kernels_are_handed_what_the_emulator_hands_them(gpu, method, dtype):
+def test_kernels_are_handed_what_the_emulator_hands_them(stand_in, method, dtype):
     for result, expected in zip(
-        call(gpu, method, dtype), call(emulator_backend("fast"), method, dtype), strict=True
+        call(stand_in, method, dtype), call(emulator_backend("fast"), method, dtype), strict=True
     ):
         assert result.tobytes() == expected.tobytes()
 
 
-def test_an_array_of_another_gpu_is_refused(gpu):
-    array = gpu.asarray(np.ones(3, np.float32))
+def test_an_array_of_another_gpu_is_refused(stand_in):
+    array = stand_in.asarray(np.ones(3, np.float32))
     array.device = SimpleNamespace(id=1)
     with pytest.raises(ValueError, match="expected an array on GPU 0, got one on 1"):
-        gpu.relu(array)
+        stand_in.relu(array)
 
 
 def test_a_kernel_may_ask_for_more_shared_memory_than_is_given_unasked(gpu):
@@ -117,10 +125,10 @@ def test_a_kernel_may_ask_for_more_shared_memory_than_is_given_unasked(gpu):
     )
 
 
-def test_a_copy_to_the_gpu_waits_for_earlier_kernels_and_later_ones_wait_for_it(gpu, cupy):
-    compute, copies = cupy.cuda.get_current_stream(), gpu.launcher._copies
-    array = gpu.asarray(np.arange(6).reshape(2, 3)[:, ::-1])
-    np.testing.assert_array_equal(gpu.to_host(array), [[2, 1, 0], [5, 4, 3]])
+def test_a_copy_to_the_gpu_waits_for_earlier_kernels_and_later_ones_wait_for_it(stand_in, cupy):
+    compute, copies = cupy.cuda.get_current_stream(), stand_in.launcher._copies
+    array = stand_in.asarray(np.arange(6).reshape(2, 3)[:, ::-1])
+    np.testing.assert_array_equal(stand_in.to_host(array), [[2, 1, 0], [5, 4, 3]])
     before, waited, copied, after, waits = cupy._state.log
     assert before[:2] == ("record", compute)
     assert waited == ("wait", copies, before[2])
@@ -129,33 +137,33 @@ def test_a_copy_to_the_gpu_waits_for_earlier_kernels_and_later_ones_wait_for_it(
     assert waits == ("wait", compute, after[2])
 
 
-def test_what_is_sent_is_waited_for_when_it_is_asked_for(gpu, cupy):
-    sent = gpu.send(np.arange(3))
+def test_what_is_sent_is_waited_for_when_it_is_asked_for(stand_in, cupy):
+    sent = stand_in.send(np.arange(3))
     assert [entry[0] for entry in cupy._state.log] == ["record", "wait", "copy", "record"]
     copied = cupy._state.log[-1][2]
-    np.testing.assert_array_equal(gpu.to_host(sent()), [0, 1, 2])
+    np.testing.assert_array_equal(stand_in.to_host(sent()), [0, 1, 2])
     assert cupy._state.log[4:] == [("wait", cupy.cuda.get_current_stream(), copied)]
-    assert gpu.send(np.zeros((0, 2)))().shape == (0, 2)
+    assert stand_in.send(np.zeros((0, 2)))().shape == (0, 2)
     host = np.arange(3)
     assert get_backend("cpu").send(host)() is host
 
 
-def test_pinned_memory_lives_until_it_is_copied(gpu, cupy, monkeypatch):
+def test_pinned_memory_lives_until_it_is_copied(stand_in, cupy, monkeypatch):
     monkeypatch.setattr(cupy.Event, "done", False)
-    gpu.asarray(np.ones(3))
-    gpu.asarray(np.ones(3))
-    assert len(gpu.launcher._in_flight) == 2
+    stand_in.asarray(np.ones(3))
+    stand_in.asarray(np.ones(3))
+    assert len(stand_in.launcher._in_flight) == 2
     monkeypatch.setattr(cupy.Event, "done", True)
-    gpu.asarray(np.ones(3))
-    assert len(gpu.launcher._in_flight) == 1
+    stand_in.asarray(np.ones(3))
+    assert len(stand_in.launcher._in_flight) == 1
 
 
 # --- the package ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def backend(gpu):
-    return gpu
+def backend(stand_in):
+    return stand_in
 
 
 @pytest.mark.parametrize("name", sorted(F.PRIMITIVES))
@@ -276,22 +284,22 @@ def test_a_recorded_step_does_what_the_step_does(gpu):
         np.testing.assert_array_equal(recorded[name], model[name], err_msg=name)
 
 
-def test_what_is_filled_before_a_replay_lies_apart_from_what_is_made_in_it(gpu, cupy):
+def test_what_is_filled_before_a_replay_lies_apart_from_what_is_made_in_it(stand_in, cupy):
     mask = []
 
     def step(x):
-        mask.append(gpu.bernoulli(np.random.default_rng(0), 0.5, (4,), np.float32))
-        return (gpu.relu(x) * mask[-1],)
+        mask.append(stand_in.bernoulli(np.random.default_rng(0), 0.5, (4,), np.float32))
+        return (stand_in.relu(x) * mask[-1],)
 
-    recorded = gpu.capture(step)
-    x = gpu.asarray(np.ones(4, np.float32))
+    recorded = stand_in.capture(step)
+    x = stand_in.asarray(np.ones(4, np.float32))
     recorded(x)
     [y] = recorded(x)
     assert mask[1].pool == x.pool == cupy.cuda.get_allocator()
     assert y.pool != x.pool
 
 
-def test_a_step_that_copies_from_the_host_or_looks_at_a_value_is_not_recorded(gpu, cupy):
+def test_a_step_that_copies_from_the_host_or_looks_at_a_value_is_not_recorded(gpu):
     x = gpu.asarray(np.ones(4, np.float32))
     copying = gpu.capture(lambda x: (x + gpu.asarray(np.ones(4, np.float32)),))
     looking = gpu.capture(lambda x: (x * x.sum().item(),))
@@ -300,7 +308,7 @@ def test_a_step_that_copies_from_the_host_or_looks_at_a_value_is_not_recorded(gp
     for step, error in (
         (copying, RuntimeError),
         (updating, RuntimeError),  # it copies a table of addresses
-        (looking, cupy.CUDARuntimeError),
+        (looking, gpu.xp.cuda.runtime.CUDARuntimeError),
     ):
         step(x)  # as it is, it may
         with pytest.raises(error):

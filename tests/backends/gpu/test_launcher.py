@@ -28,6 +28,7 @@ class Recorder(Launcher):
     capability = (9, 0)
 
     def __init__(self):
+        super().__init__()
         self.launches = []
 
     def asarray(self, host):
@@ -153,7 +154,7 @@ class HugeArrays(Recorder):
     def address(self, array):
         return 0
 
-    def _check_array(self, name, array):
+    def _refusal(self, array):
         assert isinstance(array, np.ndarray)
 
 

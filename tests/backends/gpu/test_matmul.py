@@ -62,9 +62,11 @@ def check_in_any_order(sizes, dtype, activation, arch="sm_90"):
 def test_each_tile_is_right_beside_its_edges(monkeypatch, tile, activation):
     # All three products have more rows and columns than a tile, and no whole number of slices.
     monkeypatch.setattr(tiles, "TILES", (tile,))
+    monkeypatch.setattr(matmul, "choose_tile", tiles.choose_tile.__wrapped__)
     kernels = check_in_any_order((132, 136, 140), np.float32, activation)
-    assert len(kernels) == 3
-    assert all(k.startswith(f"matmul<{tile.name('float')}, ") for k in kernels)
+    products = [k for k in kernels if not k.startswith("sum_splits")]
+    assert len(products) == 3
+    assert all(k.startswith(f"matmul<{tile.name('float')}, ") for k in products)
 
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
@@ -159,7 +161,7 @@ def test_the_bias_gets_its_gradient_where_the_input_was_not_kept():
 
 def test_large_matrices_get_large_tiles_and_small_ones_small():
     def chosen(rows, columns, matrices=1):
-        return tiles.choose_tile("float", rows, columns, matrices, packs=True, along=True).tile
+        return tiles.choose_tile("float", rows, columns, matrices, 64, packs=True, along=True).tile
 
     assert chosen(8192, 8192)[1:3] == (128, 128)
     assert chosen(512, 512)[1:3] == (64, 64)
@@ -167,6 +169,33 @@ def test_large_matrices_get_large_tiles_and_small_ones_small():
     assert chosen(2**20, 64)[1:3] == (128, 64)
     assert chosen(65536, 8) == tiles.STRIP
     assert chosen(128, 128, matrices=4096)[1:3] == (128, 128)
+
+
+def test_long_sums_of_few_elements_are_cut():
+    def chosen(rows, columns, depth):
+        return tiles.choose_tile("float", rows, columns, 1, depth, packs=True, along=True)
+
+    assert chosen(1568, 256, 2304).splits > 1
+    assert chosen(8192, 8192, 8192).splits == 1
+    assert chosen(64, 64, 10**6).splits >= tiles.MULTIPROCESSORS
+
+
+@given(
+    st.integers(0, 10**5),
+    st.integers(0, 10**4),
+    st.integers(1, 100),
+    st.integers(0, 10**5),
+    st.booleans(),
+    st.booleans(),
+)
+def test_whatever_is_chosen_covers_the_sum_and_no_part_is_empty(
+    rows, columns, matrices, depth, packs, along
+):
+    way = tiles.choose_tile("float", rows, columns, matrices, depth, packs=packs, along=along)
+    assert way.split % tiles.SLICE == 0
+    assert way.splits == max(-(-depth // way.split), 1)
+    blocks = way.splits * matrices * way.tile.blocks(rows, columns)
+    assert way.splits == 1 or blocks <= tiles.MULTIPROCESSORS * way.tile.blocks_at_once
 
 
 @given(

@@ -18,8 +18,6 @@ from tinygrad_mask.backends.gpu.matmul import linear, linear_grad, sum_splits
 from tinygrad_mask.backends.gpu.problem import Problem, convolution_problem
 from tinygrad_mask.backends.gpu.tiles import (
     ACTIVATIONS,
-    MULTIPROCESSORS,
-    SLICE,
     choose_split,
     choose_tile,
 )
@@ -89,14 +87,27 @@ def conv2d(
         )
         return y
     packs = s.channels % 4 == 0 and launcher.aligned(x, weight, y)
-    choice = choose_tile(element, s.pixels, s.outputs, groups, packs=packs, along=True)
+    depth = s.taps * s.channels
+    choice = choose_tile(element, s.pixels, s.outputs, groups, depth, packs=packs, along=True)
+    whole = choice.splits == 1
+    parts = y if whole else launcher.xp.empty((choice.splits, *y.shape), y.dtype)
     launcher.launch(
         "conv2d.cu",
-        f"conv2d<{choice.tile.name(element)}, {choice.a}, {choice.c}>",
-        (groups * choice.tile.blocks(s.pixels, s.outputs), 1, 1),
+        f"conv2d<{choice.type}, {choice.a}, {choice.c}>",
+        (choice.splits * groups * choice.tile.blocks(s.pixels, s.outputs), 1, 1),
         (choice.tile.threads, 1, 1),
-        arguments,
+        (
+            s.struct,
+            x,
+            weight,
+            bias if whole else None,
+            ACTIVATIONS[activation if whole else "none"],
+            int32(choice.split),
+            parts,
+        ),
     )
+    if not whole:
+        sum_splits(launcher, parts, y, bias, activation)
     return y
 
 
@@ -147,17 +158,26 @@ def conv2d_grad_input(
     phases = min(stride[0], h) * min(stride[1], w)
     most = n * ceil_div(h, stride[0]) * ceil_div(w, stride[1])  # pixels of a phase
     packs = s.outputs % 4 == 0 and launcher.aligned(grad_output, weight, y, grad_input)
-    choice = choose_tile(element, most, s.channels, groups * phases, packs=packs, along=True)
+    most_taps = math.prod(
+        ceil_div(taps, a // math.gcd(a, b))
+        for taps, a, b in zip(weight.shape[:2], stride, dilation, strict=True)
+    )
+    depth = most_taps * s.outputs  # of the phase with most taps
+    choice = choose_tile(element, most, s.channels, groups * phases, depth, packs=packs, along=True)
     if choice.a == 1 and y is not None:  # such tiles take no gradients of activations
         grad_output = activation_grad(launcher, activation, grad_output, y)
         activation, y = "none", None
+    whole = choice.splits == 1
+    parts = grad_input if whole else launcher.xp.empty((choice.splits, *input_shape), weight.dtype)
     launcher.launch(
         "conv2d_grad_input.cu",
-        f"conv2d_grad_input<{choice.tile.name(element)}, {choice.a}, {choice.c}, {_bool(y)}>",
-        (groups * phases * choice.tile.blocks(most, s.channels), 1, 1),
+        f"conv2d_grad_input<{choice.type}, {choice.a}, {choice.c}, {_bool(y)}>",
+        (choice.splits * groups * phases * choice.tile.blocks(most, s.channels), 1, 1),
         (choice.tile.threads, 1, 1),
-        (s.struct, grad_output, y, weight, ACTIVATIONS[activation], grad_input),
+        (s.struct, grad_output, y, weight, ACTIVATIONS[activation], int32(choice.split), parts),
     )
+    if not whole:
+        sum_splits(launcher, parts, grad_input)
     return grad_input
 
 
@@ -274,17 +294,15 @@ def _sum_over_pixels(
         )
     rows = s.taps * channels
     packs = channels % 4 == 0 and launcher.aligned(grad_output, x, y)
-    # Splits keep all multiprocessors busy.
-    choice = choose_tile(element, rows, s.outputs, MULTIPROCESSORS, packs=packs, along=False)
+    choice = choose_tile(element, rows, s.outputs, s.groups, s.pixels, packs=packs, along=False)
     tile = choice.tile
-    blocks = s.groups * tile.blocks(rows, s.outputs)
     return _Sum(
         "conv2d_grad_weight.cu",
-        f"conv2d_grad_weight<{tile.name(element)}, {choice.a}, {choice.c}",
+        f"conv2d_grad_weight<{choice.type}, {choice.a}, {choice.c}",
         (tile.threads, 1, 1),
-        blocks,
+        s.groups * tile.blocks(rows, s.outputs),
         s.pixels,
-        choose_split(s.pixels, blocks, tile.blocks_at_once, least=256, unit=SLICE),
+        choice.split,
         before=choice.a == 1,
     )
 

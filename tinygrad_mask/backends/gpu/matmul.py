@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from tinygrad_mask.backends.gpu.activation import activation_grad
-from tinygrad_mask.backends.gpu.tiles import ACTIVATIONS, MOST, SLICE, choose_split, choose_tile
+from tinygrad_mask.backends.gpu.tiles import ACTIVATIONS, MOST, choose_tile
 from tinygrad_mask.backends.interface import Array, FusedActivation
 from tinygrad_mask.backends.launcher import Launcher, c_type, ceil_div, check_shape, int32
 
@@ -87,7 +87,7 @@ def multiply(
     packs = (m if left_transposed else k) % 4 == 0 and launcher.aligned(
         left, right, outputs, result
     )
-    choice = choose_tile(element, m, n, batch, packs=packs, along=not left_transposed)
+    choice = choose_tile(element, m, n, batch, k, packs=packs, along=not left_transposed)
     tile = choice.tile
     if choice.a == 1 and outputs is not None:  # such tiles take no gradients of activations
         if left_transposed:
@@ -95,10 +95,8 @@ def multiply(
         else:
             left = activation_grad(launcher, gate, left, outputs)
         gate, outputs = "none", None
-    blocks = batch * tile.blocks(m, n)
-    split = choose_split(k, blocks, tile.blocks_at_once, least=256, unit=SLICE)
-    splits = max(ceil_div(k, split), 1)
-    shape = np.array((m, n, k, batch, split), SHAPE)
+    splits = choice.splits
+    shape = np.array((m, n, k, batch, choice.split), SHAPE)
     options = [left_transposed, right_transposed, choice.a, choice.c, outputs is not None]
     arguments = ", ".join(str(option).lower() for option in options)
 
@@ -107,8 +105,8 @@ def multiply(
     sums_to = column_sums if whole or not sums else xp.empty((splits, n), left.dtype)
     launcher.launch(
         "matmul.cu",
-        f"matmul<{tile.name(element)}, {arguments}>",
-        (blocks * splits, 1, 1),
+        f"matmul<{choice.type}, {arguments}>",
+        (splits * batch * tile.blocks(m, n), 1, 1),
         (tile.threads, 1, 1),
         (
             shape,

@@ -78,27 +78,39 @@ def _launch(
     rates: list[tuple[float, float]],
     settings: list[Any],
 ) -> None:
-    """Launch an update of a group. Its table has the fields of `Entry`, all of them 8 bytes."""
-    table = np.zeros((len(group), 8), np.int64)
-    block = 0
-    for row, arrays, rate in zip(table, group, rates, strict=True):
-        kind = c_type(*arrays)
+    """Launch an update of a group.
+
+    Its table, which has the fields of `Entry`, all of them 8 bytes, is copied to the device only
+    when something in it has changed: memory pools give gradients the same addresses each step.
+    """
+    first = group[0][0]
+    kind = c_type(first)
+    stretch = _THREADS * _PACKS_A_THREAD * (VECTOR_BYTES // first.dtype.itemsize)
+    rows, block = [], 0
+    for arrays, rate in zip(group, rates, strict=True):
+        shape, size = arrays[0].shape, arrays[0].size
         for array in arrays:
-            if array.shape != arrays[0].shape:
+            if array.shape != shape:
                 raise ValueError(
-                    f"{kernel}: expected shape {arrays[0].shape}, that of the parameter, "
-                    f"got {array.shape}"
+                    f"{kernel}: expected shape {shape}, that of the parameter, got {array.shape}"
                 )
-        row[: len(arrays)] = [launcher.address(array) for array in arrays]
-        row[4:6] = arrays[0].size, block
-        row[6:].view(np.float64)[:] = rate
-        stretch = _THREADS * _PACKS_A_THREAD * (VECTOR_BYTES // arrays[0].dtype.itemsize)
-        block += ceil_div(arrays[0].size, stretch)
+        c_type(first, *arrays)
+        rows.append((tuple(map(launcher.address, arrays)), size, block, rate))
+        block += ceil_div(size, stretch)
+
+    def table() -> Array:
+        entries = np.zeros((len(group), 8), np.int64)
+        for entry, (addresses, size, first_block, rate) in zip(entries, rows, strict=True):
+            entry[: len(addresses)] = addresses
+            entry[4:6] = size, first_block
+            entry[6:].view(np.float64)[:] = rate
+        return entries
+
     launcher.launch(
         _FILE,
         f"{kernel}<{kind}>",
         (block, 1, 1),
         (_THREADS, 1, 1),
-        [launcher.asarray(table), np.int32(len(group)), *settings],
+        [launcher.constant((kernel, *rows), table), np.int32(len(group)), *settings],
         reachable=[array for arrays in group for array in arrays],
     )

@@ -1,5 +1,6 @@
 """Launches of `pool2d.cu`: max and average pooling, both ways."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,11 +93,21 @@ def _launch(
     arrays: list[Array],
 ) -> None:
     """Launch a thread for every pack of channels of every pixel that is written."""
-    n, h, w, channels = input_shape
-    p, q = window.output_size(h, w)
+    channels = input_shape[3]
     pixels = written_shape[0] * written_shape[1] * written_shape[2]
     if pixels == 0 or channels == 0:
         return
+    shape = _structure(input_shape, window)
+    size = pack_size(launcher, channels, *arrays)
+    grid, block = rectangle(pixels, channels // size, _WIDEST)
+    launcher.launch("pool2d.cu", f"{kernel}, {size}>", grid, block, [shape, *settings, *arrays])
+
+
+@lru_cache(maxsize=1024)
+def _structure(input_shape: tuple[int, ...], window: Window) -> Array:
+    """The sizes as the kernels get them, checked."""
+    n, h, w, channels = input_shape
+    p, q = window.output_size(h, w)
     reach = [size + sum(padding) for size, padding in zip((h, w), window.padding, strict=True)]
     # Half of what an int holds: the kernels add a step to a distance within the image's padding.
     if max(n * h * w, n * p * q, *(2 * length for length in reach)) >= 2**31:
@@ -104,8 +115,6 @@ def _launch(
             f"pooling: expected fewer than 2^31 pixels, and 2^30 along an axis with its padding, "
             f"got {n} images of {h}x{w} and {p}x{q}, {window}"
         )
-    size = pack_size(launcher, channels, *arrays)
-    grid, block = rectangle(pixels, channels // size, _WIDEST)
     # A stride or dilation that leads beyond the image, as it may where there is only one window or
     # tap, is cut down to what leads beyond it just so.
     axes = zip((h, w), (p, q), *window, reach, strict=True)
@@ -113,5 +122,4 @@ def _launch(
         (pixels, windows, taps, min(stride, most), padding[0], min(dilation, most))
         for pixels, windows, taps, stride, padding, dilation, most in axes
     )
-    shape = np.array((down, across, channels, n), _SHAPE)
-    launcher.launch("pool2d.cu", f"{kernel}, {size}>", grid, block, [shape, *settings, *arrays])
+    return np.array((down, across, channels, n), _SHAPE)
