@@ -11,7 +11,6 @@ TINYGRAD_MASK_INSTRUCTION_SETS=baseline,avx2 (say) only these.
 
 import os
 import platform
-import tempfile
 from pathlib import Path
 
 import numpy
@@ -19,7 +18,6 @@ import pybind11
 from pybind11.setup_helpers import ParallelCompile
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError, LinkError
 
 SOURCES = sorted(path.as_posix() for path in Path("kernels/cpu").glob("*.cpp"))
 HEADERS = sorted(path.as_posix() for path in Path("kernels/cpu").glob("*.h"))
@@ -36,8 +34,8 @@ INSTRUCTION_SETS = {name: INSTRUCTION_SETS[name] for name in wanted}
 
 # No flag that changes what NaN and infinity do; products may be fused with additions.
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=fast"]
-FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-g0"]
-LINK_FLAGS = []
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-g0", "-pthread"]
+LINK_FLAGS = ["-pthread"]
 if os.environ.get("TINYGRAD_MASK_SANITIZE") == "1":
     SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     # -fno-wrapv: Python's own flags would make an overflow of integers no error.
@@ -46,15 +44,7 @@ if os.environ.get("TINYGRAD_MASK_SANITIZE") == "1":
 
 
 class BuildKernels(build_ext):
-    """Compiles the same sources for each instruction set, with OpenMP where the compiler has it."""
-
-    def build_extensions(self) -> None:
-        """Find out what the compiler can do, then build what it can."""
-        if self._links("-fopenmp"):
-            for extension in self.extensions:
-                extension.extra_compile_args.append("-fopenmp")
-                extension.extra_link_args.append("-fopenmp")
-        super().build_extensions()
+    """Compiles the same sources for each instruction set."""
 
     def build_extension(self, ext: Extension) -> None:
         """Build one module, its object files apart from the others'."""
@@ -64,19 +54,6 @@ class BuildKernels(build_ext):
             super().build_extension(ext)
         finally:
             self.build_temp = folder
-
-    def _links(self, flag: str) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "empty.cpp")
-            source.write_text("int main() { return 0; }\n")
-            try:
-                objects = self.compiler.compile([str(source)], folder, extra_postargs=[flag])
-                self.compiler.link_executable(
-                    objects, "empty", folder, extra_postargs=[flag], target_lang="c++"
-                )
-            except (CompileError, LinkError, OSError):
-                return False
-        return True
 
 
 ParallelCompile().install()

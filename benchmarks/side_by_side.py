@@ -1,11 +1,11 @@
 """Measure several libraries side by side: a process each, turn by turn.
 
-Each side lives in a process of its own, because two libraries that both bring an OpenMP runtime
-disturb each other in one. The sides take turns, in an order shuffled every round, so that whatever
-else the machine does meets all of them alike; while one works the others wait at their pipe. Each
-turn begins with a call that is not timed (the caches hold what the last side left in them) and is
-followed by a pause until the threads of its pool are asleep: they go on spinning after their work,
-OpenMP's for some 10 ms, those of OpenBLAS for 100 ms, and would take the next side's processors.
+Each side lives in a process of its own, because the threads of two libraries disturb each other in
+one. The sides take turns, in an order shuffled every round, so that whatever else the machine does
+meets all of them alike; while one works the others wait at their pipe. Each turn begins with a call
+that is not timed (the caches hold what the last side left in them) and is followed by a pause until
+the threads of its pool are asleep: they go on spinning after their work, ours for 3 ms, OpenMP's
+for some 10 ms, those of OpenBLAS for 100 ms, and would take the next side's processors.
 
 A side is a class derived from `Side` that its process imports by name, so that no library is
 loaded where it is not measured.

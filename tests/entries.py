@@ -142,7 +142,7 @@ def calls():
     }
 
 
-MACHINE = {"set_num_threads", "runnable", "vector_bytes", "openmp", "memory_use", "set_allocator"}
+MACHINE = {"set_num_threads", "runnable", "vector_bytes", "memory_use", "set_allocator"}
 
 
 def first_array(value):

@@ -461,13 +461,6 @@ PYBIND11_MODULE(MODULE_NAME, m) {
     m.def("set_num_threads", set_num_threads);
     m.def("runnable", runnable);
     m.def("vector_bytes", [] { return vector_bytes; });
-    m.def("openmp", [] {
-#ifdef _OPENMP
-        return true;
-#else
-        return false;
-#endif
-    });
     m.def("memory_use", [] {
         const MemoryUse use = memory_use();
         py::dict result;

@@ -3,63 +3,158 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include <vector>
 
 namespace {
 
 std::atomic<int> num_threads{1};
 
-#ifdef _OPENMP
-
-// The pool of threads that OpenMP keeps does not live on in a forked child, but the thread that
-// forked remembers it and would wait for it for ever. A thread that is new in the child starts a
-// pool of its own.
-thread_local bool pool_lost = false;
-
-[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool_lost = true; });
-
-void run_openmp(int threads, const std::function<void(int, int)>& body) {
-    std::exception_ptr failure;
-    std::mutex failing;
-#pragma omp parallel num_threads(threads)
-    {
-        try {
-            body(omp_get_thread_num(), omp_get_num_threads());
-        } catch (...) {  // none may leave the parallel region
-            std::lock_guard<std::mutex> lock(failing);
-            failure = std::current_exception();
-        }
-    }
-    if (failure) std::rethrow_exception(failure);
+// Let the processor rest for some cycles, and the other thread of its core go on.
+inline void pause_briefly() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
 }
 
-#endif
+// Wait for something that will soon be there; false if it is not after a while. (Who yields or sleeps
+// in between comes back late: the kernels of a network follow on each other within microseconds.)
+template <class Condition>
+bool spin_until(const Condition& condition) {
+    constexpr std::chrono::milliseconds most{3};
+    const auto end = std::chrono::steady_clock::now() + most;
+    do {
+        for (int round = 0; round < 50; round++) {
+            if (condition()) return true;
+            pause_briefly();
+        }
+    } while (std::chrono::steady_clock::now() < end);
+    return false;
+}
 
-// Run body(thread, threads) on `threads` threads at once and return when all are done.
-void run_parallel(int threads, const std::function<void(int, int)>& body) {
-#ifdef _OPENMP
-    if (threads > 1) {
-        if (!pool_lost) return run_openmp(threads, body);
-        std::exception_ptr failure;
-        std::thread fresh([&] {
-            try {
-                run_openmp(threads, body);
-            } catch (...) {
-                failure = std::current_exception();
-            }
-        });
-        fresh.join();
-        if (failure) std::rethrow_exception(failure);
-        return;
+// Lock what nobody holds for long: to sleep until it is free would take longer.
+std::unique_lock<std::mutex> lock_soon(std::mutex& mutex) {
+    for (int round = 0; round < 1000; round++) {
+        std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+        if (lock) return lock;
+        pause_briefly();
     }
-#endif
-    body(0, 1);
+    return std::unique_lock<std::mutex>(mutex);
+}
+
+// Tasks that a thread, the job's own, wants to have done, and waits for.
+struct Job {
+    const std::function<void(long)>& body;
+    const long count;
+    int places;  // for how many other threads
+
+    std::atomic<long> next{0};
+    std::atomic<int> helping{0};  // other threads that are at work on it
+    std::mutex failing{};
+    std::exception_ptr failure{};
+
+    void work() {
+        try {
+            for (long index; (index = next++) < count;) body(index);
+        } catch (...) {
+            std::lock_guard<std::mutex> lock(failing);
+            failure = std::current_exception();
+            next = count;
+        }
+    }
+};
+
+// Threads that help others with their jobs. A job's own thread takes tasks as all others do, and waits
+// only for those who have taken one: where the other processors are busy with something else it does
+// all of them itself, while OpenMP would wait for every thread to come and say that it is done.
+//
+// A pool is never destroyed, for its threads may outlive whatever would do that.
+class Pool {
+    std::mutex mutex;  // of all that follows
+    std::condition_variable wake;
+    std::vector<Job*> jobs;
+    int threads = 0, asleep = 0;
+    std::atomic<long> posted{0};  // how many jobs there have been; may be read without the lock
+
+    Job* find() {
+        for (Job* job : jobs)
+            if (job->places > 0 && job->next < job->count) {
+                job->places--;
+                job->helping++;
+                return job;
+            }
+        return nullptr;
+    }
+
+    void serve() {
+        for (;;) {
+            auto lock = lock_soon(mutex);
+            const long seen = posted;
+            const auto more = [&] { return posted != seen; };
+            if (Job* job = find()) {
+                lock.unlock();
+                job->work();
+                job->helping--;  // from here on the job may be gone
+                continue;
+            }
+            lock.unlock();
+            if (spin_until(more)) continue;
+            lock.lock();
+            asleep++;
+            wake.wait(lock, more);
+            asleep--;
+        }
+    }
+
+    void start_threads(int wanted) {
+        try {
+            for (; threads < wanted; threads++) std::thread([this] { serve(); }).detach();
+        } catch (const std::system_error&) {
+            // No more of them are to be had: fewer will do.
+        }
+    }
+
+  public:
+    // Have a job done, by this thread and those that come in time.
+    void run(Job& job) {
+        {
+            const auto lock = lock_soon(mutex);
+            start_threads(job.places);
+            jobs.push_back(&job);
+            posted++;
+            for (int k = std::min(job.places, asleep); k > 0; k--) wake.notify_one();
+        }
+        job.work();
+        {
+            const auto lock = lock_soon(mutex);
+            jobs.erase(std::find(jobs.begin(), jobs.end(), &job));
+        }
+        while (!spin_until([&] { return job.helping == 0; })) std::this_thread::yield();
+        if (job.failure) std::rethrow_exception(job.failure);
+    }
+};
+
+std::atomic<Pool*> pool{nullptr};
+
+// The threads of a pool do not live on in a forked child, and its lock may be anybody's: the child
+// leaves it alone and starts one of its own.
+[[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool = nullptr; });
+
+Pool& the_pool() {
+    Pool* found = pool;
+    if (!found) {
+        Pool* fresh = new Pool;
+        if (pool.compare_exchange_strong(found, fresh)) return *fresh;
+        delete fresh;  // another thread was faster
+    }
+    return *found;
 }
 
 }  // namespace
@@ -74,15 +169,17 @@ void for_each_task(long count, int threads, const std::function<void(long)>& bod
         for (long index = 0; index < count; index++) body(index);
         return;
     }
-    std::atomic<long> next{0};
-    run_parallel(threads, [&](int, int) {
-        for (long index; (index = next++) < count;) body(index);
-    });
+    Job job{body, count, threads - 1};
+    the_pool().run(job);
 }
 
 void for_each_range(long count, long grain, const std::function<void(long, long)>& body) {
-    long parts = std::clamp<long>(count / std::max<long>(grain, 1), 1, num_threads);
-    run_parallel(int(parts), [&](int part, int actual) {
-        body(part_begin(count, part, actual), part_begin(count, part + 1, actual));
+    const long grains = count / std::max<long>(grain, 1);
+    const int threads = int(std::clamp<long>(grains, 1, num_threads));
+    if (threads == 1) return body(0, count);
+    // More parts than threads, so that one which is held up leaves the rest to the others.
+    const long parts = std::clamp<long>(grains / 4, threads, 8 * threads);
+    for_each_task(parts, threads, [&](long part) {
+        body(part_begin(count, part, parts), part_begin(count, part + 1, parts));
     });
 }

@@ -1,4 +1,4 @@
-// Threads: OpenMP's, in a number that the caller sets, also in a forked child.
+// Threads, in a number that the caller sets, also in a forked child and for several callers at once.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,8 @@ inline void for_each_task(long count, const std::function<void(long)>& body) {
     for_each_task(count, get_num_threads(), body);
 }
 
-// Call body(begin, end) on parts of [0, count) of at least `grain` elements, one a thread.
+// Call body(begin, end) on parts of [0, count), in any order, on as many threads as there are and get
+// at least `grain` elements each. What the parts are depends on these numbers alone.
 void for_each_range(long count, long grain, const std::function<void(long, long)>& body);
 
 // The part of [0, count) that is for `part` of `parts`.

@@ -64,9 +64,9 @@ def kernels_command(arguments: argparse.Namespace) -> None:
     if found["in_use"] == "reference":
         print("cpu: the NumPy kernels (the reference; much slower than compiled ones)")
     else:
-        threads = f"{found['threads']} threads" if found["openmp"] else "1 thread (no OpenMP)"
         print(
-            f"cpu: compiled kernels for {found['in_use']}, {found['vector_bits']} bits, {threads}"
+            f"cpu: compiled kernels for {found['in_use']}, {found['vector_bits']} bits, "
+            f"{found['threads']} threads"
         )
     print(f"  can run here:   {', '.join(found['available']) or 'none'}")
     missing = {"not built": found["not_built"], "not for this processor": found["not_runnable"]}
@@ -86,7 +86,6 @@ def describe_kernels() -> dict[str, Any]:
     return {
         "in_use": compiled.instruction_set if compiled else "reference",
         "vector_bits": 8 * compiled.kernels.vector_bytes() if compiled else None,
-        "openmp": bool(compiled and compiled.kernels.openmp()),
         "threads": get_num_threads() if compiled else 1,
         "available": available,
         "not_built": [s for s in INSTRUCTION_SETS if s not in built],
