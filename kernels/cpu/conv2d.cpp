@@ -80,8 +80,10 @@ void correlate(const Correlation<T>& given) {
     Correlation<T> p = given;
     flatten(p);
     if (few_outputs_pay(p)) return correlate_few_outputs(p);
-    if constexpr (sizeof(T) == sizeof(float))
+    if constexpr (sizeof(T) == sizeof(float)) {
         if (winograd_pays(p)) return correlate_winograd(p);
+        if (winograd_rows_pay(p)) return correlate_winograd_rows(p);
+    }
     correlate_direct(p);
 }
 

@@ -51,7 +51,7 @@ template <class T>
 void correlate(const Correlation<T>&);
 
 // The ways to do it. Winograd's algorithm is for 3 x 3 and 5 x 5 windows of stride 1, see
-// winograd.cpp; depthwise means that channel c alone makes output c, and ignores `weight_channel`. It
+// winograd.cpp, and for large ones over few channels, see winograd_rows.cpp; depthwise means that channel c alone makes output c, and ignores `weight_channel`. It
 // takes several that see the same image, and does a row of each in turn while its pixels are in the
 // cache.
 template <class T>
@@ -64,3 +64,5 @@ template <class T>
 void correlate_few_outputs(const Correlation<T>&);
 bool winograd_pays(const Correlation<float>&);
 void correlate_winograd(const Correlation<float>&);
+bool winograd_rows_pay(const Correlation<float>&);
+void correlate_winograd_rows(const Correlation<float>&);

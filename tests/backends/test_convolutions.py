@@ -45,7 +45,7 @@ class Convolution:
         return kh * kw * channels, n * p * q
 
 
-KINDS = ["tiles", "winograd", "1x1", "few", "grouped", "depthwise", "strided", "long"]
+KINDS = ["tiles", "winograd", "rows", "1x1", "few", "grouped", "depthwise", "strided", "long"]
 
 
 @st.composite
@@ -63,6 +63,13 @@ def convolutions(draw, kind):
         groups = draw(st.sampled_from([1, 1, 2]))
         channels, outputs = draw(around(16, 32, 48)), draw(around(8, 16, 24, 32, 40, 64))
         dh, dw = (draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in range(2))
+    elif kind == "rows":  # Winograd's algorithm along them: if neighbours make 3 or 4 taps
+        kh, sw = draw(st.integers(5, 8)), draw(st.integers(1, 4))
+        kw = draw(st.sampled_from([3, 4, 3, 4, 7])) * sw - draw(st.integers(0, sw - 1))
+        sh, dh = draw(st.integers(1, 3)), draw(st.sampled_from([1, 1, 2]))
+        groups = draw(st.sampled_from([1, 1, 2]))
+        channels = draw(st.integers(-(-40 // (kh * sw)), max(16 // sw, 1)))
+        outputs, w = draw(around(16, 24, 32)), sw * (24 + draw(st.integers(0, 9))) + kw
     elif kind == "1x1":
         kh = kw = 1
         sides = st.sampled_from([0, 0, 1])
@@ -170,6 +177,30 @@ def test_what_is_no_number_reaches_the_results_it_is_part_of_and_no_others(backe
 
 
 # --- Winograd's algorithm ------------------------------------------------------------------------
+
+
+@each_cpu_backend
+@pytest.mark.parametrize("kernel", [(7, 7, 3), (11, 11, 3), (6, 5, 4), (7, 8, 3)])
+def test_winograd_along_rows_errs_at_most_four_times_as_much_as_direct_convolution(backend, kernel):
+    # With two more columns of zero taps, or more, it takes too many neighbours to be one of those.
+    kh, kw, channels = kernel
+    stride = -(-kw // 4)
+    rng = np.random.default_rng(kw)
+    x = rng.standard_normal((2, 20, 40 * stride, channels)).astype(np.float32)
+    weight = rng.standard_normal((kh, kw, channels, 32)).astype(np.float32)
+    more = 5 * stride - kw
+
+    def computed(device, kind, weight, padding):
+        window = Window((kh, weight.shape[1]), (stride, stride), ((2, 2), padding))
+        return device.conv2d(x.astype(kind), weight.astype(kind), None, window, 1)
+
+    exact = computed(REFERENCE, np.float64, weight, (2, 1))
+    fast = computed(backend, np.float32, weight, (2, 1))
+    longer = np.pad(weight, ((0, 0), (0, more), (0, 0), (0, 0)))
+    direct = computed(backend, np.float32, longer, (2, 1 + more))
+    assert not np.array_equal(fast, direct)
+    error, of_direct = root_mean_square(fast - exact), root_mean_square(direct - exact)
+    assert error <= 4 * of_direct
 
 
 def root_mean_square(array):
