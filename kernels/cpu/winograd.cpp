@@ -273,17 +273,51 @@ void correlate_tiles(const Correlation<float>& p) {
     });
 }
 
+// Windows of 2 x 2, such as a quarter of the pixels sees in the input gradient of a 3 x 3 window with
+// stride 2: taps of zeros make them 3 x 3, and 36 products for 4 x 4 results are still fewer than 64.
+// (F(5x5, 2x2) would take fewer yet, but the points' fourth powers, and with them a larger error.)
+Correlation<float> with_three_taps(const Correlation<float>& p) {
+    Correlation<float> q = p;
+    q.rows.taps = q.columns.taps = 3;
+    return q;
+}
+
+void correlate_two_taps(const Correlation<float>& p) {
+    Correlation<float> q = with_three_taps(p);
+    const long size = p.channels * p.outputs;
+    Scratch<float> weight(9 * size);
+    for_each_task(9, [&](long tap) {
+        const long i = tap / 3, j = tap % 3;
+        const float* from = p.weight + i * p.weight_row + j * p.weight_column;
+        float* to = weight + tap * size;
+        if (i == 2 || j == 2)
+            std::fill_n(to, size, 0.0f);
+        else if (p.weight_output == 1)
+            for (long c = 0; c < p.channels; c++)
+                std::copy_n(from + c * p.weight_channel, p.outputs, to + c * p.outputs);
+        else
+            copy_transposed(from, p.weight_output, p.outputs, p.channels, to, p.outputs);
+    });
+    q.weight = weight;
+    q.weight_output = 1, q.weight_channel = p.outputs;
+    q.weight_column = size, q.weight_row = 3 * size;
+    correlate_tiles<3>(q);
+}
+
 }  // namespace
 
 // The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
 // tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
 // rounding error.
 bool winograd_pays(const Correlation<float>& p) {
+    if (p.rows.taps == 2 && p.columns.taps == 2)
+        return p.channels >= 32 && p.outputs >= 32 && winograd_pays(with_three_taps(p));
     return fits(p) && p.channels >= 16 && p.outputs >= 16 && Tiles(p).count >= 16 &&
            filled(p) >= 0.5;
 }
 
 void correlate_winograd(const Correlation<float>& p) {
+    if (p.rows.taps == 2) return correlate_two_taps(p);
     with_taps(p, [&](auto taps) { correlate_tiles<taps.value>(p); });
 }
 

@@ -59,10 +59,15 @@ def convolutions(draw, kind):
     channels, outputs = draw(st.integers(1, 20)), draw(around(1, 4, 8, 16, 32))
     sides = st.integers(0, 2)
     if kind == "winograd":  # that algorithm begins at some number of channels, and ends with some
-        kh = kw = draw(st.sampled_from([3, 3, 5]))
+        kh = kw = draw(st.sampled_from([2, 3, 3, 5]))
         groups = draw(st.sampled_from([1, 1, 2]))
         channels, outputs = draw(around(16, 32, 48)), draw(around(8, 16, 24, 32, 40, 64))
         dh, dw = (draw(st.sampled_from([1, 1, 1, 2, 3])) for _ in range(2))
+        if draw(st.booleans()):  # of two taps each way, as a quarter of the input gradient is
+            kh = kw = 3
+            sh = sw = 2
+            dh = dw = 1
+            h, w = h + 16, w + 16
     elif kind == "rows":  # Winograd's algorithm along them: if neighbours make 3 or 4 taps
         kh, sw = draw(st.integers(5, 8)), draw(st.integers(1, 4))
         kw = draw(st.sampled_from([3, 4, 3, 4, 7])) * sw - draw(st.integers(0, sw - 1))
@@ -179,6 +184,10 @@ def test_what_is_no_number_reaches_the_results_it_is_part_of_and_no_others(backe
 # --- Winograd's algorithm ------------------------------------------------------------------------
 
 
+def root_mean_square(array):
+    return np.sqrt(np.mean(np.square(array, dtype=np.float64)))
+
+
 @each_cpu_backend
 @pytest.mark.parametrize("kernel", [(7, 7, 3), (11, 11, 3), (6, 5, 4), (7, 8, 3)])
 def test_winograd_along_rows_errs_at_most_four_times_as_much_as_direct_convolution(backend, kernel):
@@ -199,12 +208,30 @@ def test_winograd_along_rows_errs_at_most_four_times_as_much_as_direct_convoluti
     longer = np.pad(weight, ((0, 0), (0, more), (0, 0), (0, 0)))
     direct = computed(backend, np.float32, longer, (2, 1 + more))
     assert not np.array_equal(fast, direct)
-    error, of_direct = root_mean_square(fast - exact), root_mean_square(direct - exact)
-    assert error <= 4 * of_direct
+    assert root_mean_square(fast - exact) <= 4 * root_mean_square(direct - exact)
 
 
-def root_mean_square(array):
-    return np.sqrt(np.mean(np.square(array, dtype=np.float64)))
+@each_cpu_backend
+@pytest.mark.parametrize(("channels", "outputs"), [(32, 32), (64, 128), (128, 48)])
+def test_winograd_of_two_taps_errs_at_most_four_times_as_much_as_direct_convolution(
+    backend, channels, outputs
+):
+    # Four more rows of zero taps leave no phase of the input gradient with two taps each way.
+    rng = np.random.default_rng(channels)
+    weight = rng.standard_normal((3, 3, channels, outputs)).astype(np.float32)
+    grad_output = rng.standard_normal((2, 20, 24, outputs)).astype(np.float32)
+
+    def computed(device, kind, weight, below):
+        window = Window((len(weight), 3), (2, 2), ((1, below), (1, 1)))
+        grad, weight = grad_output.astype(kind), weight.astype(kind)
+        return device.conv2d_grad_input(grad, weight, (2, 40, 48, channels), window, 1)
+
+    exact = computed(REFERENCE, np.float64, weight, 1)
+    fast = computed(backend, np.float32, weight, 1)
+    longer = np.pad(weight, ((0, 4), (0, 0), (0, 0), (0, 0)))
+    direct = computed(backend, np.float32, longer, 5)
+    assert not np.array_equal(fast, direct)
+    assert root_mean_square(fast - exact) <= 4 * root_mean_square(direct - exact)
 
 
 @each_cpu_backend
