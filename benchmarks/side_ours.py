@@ -25,6 +25,10 @@ class Ours(Side):
         tinygrad_mask.set_num_threads(threads)
         self.backend: Any = get_backend("cpu")
 
+    def use(self, device: str) -> None:
+        """Measure the kernels of a device."""
+        self.backend = get_backend(device)
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was given."""
         if self.backend.asynchronous:
@@ -42,7 +46,7 @@ class Training(Ours, TrainingSide):
     def load(self, network: Network, device: str) -> dict[str, np.ndarray]:
         """Build a network with its data on a device, and return its initial weights."""
         x, y = network.data()
-        self.backend = get_backend(device)
+        self.use(device)
         self.x, self.y = Tensor(x, device=device), Tensor(y, device=device)
         self.model = build(network)
         self.model.to(device)
@@ -135,10 +139,6 @@ def build(network: Network) -> nn.Sequential:
 class Kernels(Ours):
     """Single kernels, one at a time."""
 
-    def use(self, device: str) -> None:
-        """Measure the kernels of a device."""
-        self.backend = get_backend(device)
-
     def around(self) -> AbstractContextManager[Any]:
         """Return the context in which an operation calls the kernels."""
         return self.backend.computing()
@@ -218,7 +218,7 @@ class Kernels(Ours):
         return [np.array(self.backend.to_host(array).reshape(-1)[:most]) for array in results]
 
 
-class Gpu(Kernels):
+class Gpu(Ours):
     """What the GPU can do: cuBLAS' matrix product, by way of CuPy, and CuPy's copy."""
 
     def version(self) -> str:

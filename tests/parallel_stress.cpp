@@ -1,7 +1,6 @@
 // Several callers hand tasks and ranges to the pool of kernels/cpu/parallel.cpp at once, some from
 // within a task and some that fail; every index must be met once. .ci/sanitize compiles it with
 // ThreadSanitizer, which finds what is not ordered even where it goes well.
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>

@@ -103,8 +103,8 @@ void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float
 
 // Transform a panel of weights, `width` outputs of which `filled` are there, to
 // to[(point * channels + channel) * width]; where the next row, column and channel of weights are is
-// given.
-template <int taps>
+// given. Along an axis only `given` of the taps are there, the others are zeros.
+template <int taps, int given>
 inline void transform_panel(const float* weight, long row, long column, long channel, long channels,
                             long filled, long width, float* to) {
     for (long c = 0; c < channels; c++) {
@@ -113,8 +113,10 @@ inline void transform_panel(const float* weight, long row, long column, long cha
             V* gv = g[v / L];
             for (long i = 0; i < taps; i++)
                 for (long j = 0; j < taps; j++)
-                    gv[i * tile_side + j] = load_columns(
-                        weight + i * row + j * column + c * channel + v, filled - v);
+                    gv[i * tile_side + j] =
+                        i < given && j < given
+                            ? load_columns(weight + i * row + j * column + c * channel + v, filled - v)
+                            : V{};
             for (int j = 0; j < taps; j++) transform_weight<taps>(gv + j, tile_side);
             for (int i = 0; i < tile_side; i++) transform_weight<taps>(gv + i * tile_side, 1);
         }
@@ -126,27 +128,27 @@ inline void transform_panel(const float* weight, long row, long column, long cha
 }
 
 // The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
-template <int taps>
+template <int taps, int given>
 void transform_weights(const Correlation<float>& p, float* to) {
     // The weights of neighbouring outputs side by side, to be loaded as vectors.
-    Scratch<float> copy(p.weight_output == 1 ? 0 : taps * taps * p.channels * p.outputs);
+    Scratch<float> copy(p.weight_output == 1 ? 0 : given * given * p.channels * p.outputs);
     const float* weight = p.weight;
     long row = p.weight_row, column = p.weight_column, channel = p.weight_channel;
     if (p.weight_output != 1) {
         const long size = p.channels * p.outputs;
-        for_each_range(taps * taps, 1 + (1 << 13) / size, [&](long begin, long end) {
+        for_each_range(given * given, 1 + (1 << 13) / size, [&](long begin, long end) {
             for (long tap = begin; tap < end; tap++)
-                copy_transposed(p.weight + tap / taps * row + tap % taps * column, p.weight_output,
+                copy_transposed(p.weight + tap / given * row + tap % given * column, p.weight_output,
                                 p.outputs, p.channels, copy + tap * size, p.outputs);
         });
-        weight = copy, channel = p.outputs, column = p.channels * channel, row = taps * column;
+        weight = copy, channel = p.outputs, column = p.channels * channel, row = given * column;
     }
     const long panel = width_of_panels<float>(p.channels);
     const long panels = (p.outputs + panel - 1) / panel;
     for_each_task(panels, [&](long k) {
         const long first = k * panel, width = panel_columns<float>(first, p.outputs, panel);
-        transform_panel<taps>(weight + first, row, column, channel, p.channels, p.outputs - first,
-                              width, to + first * points * p.channels);
+        transform_panel<taps, given>(weight + first, row, column, channel, p.channels,
+                                     p.outputs - first, width, to + first * points * p.channels);
     });
 }
 
@@ -232,12 +234,13 @@ double filled(const Correlation<float>& p) {
            double(tiles.count * results_side(p.rows.taps) * results_side(p.columns.taps));
 }
 
-template <int taps>
+// The weights are those of `given` taps along an axis, zeros behind them.
+template <int taps, int given = taps>
 void correlate_tiles(const Correlation<float>& p) {
     const Tiles tiles(p);
     const long channels = padded(p.channels), panel = width_of_panels<float>(p.channels);
     Scratch<float> weights(packed_size<float>(points * p.channels, p.outputs));
-    transform_weights<taps>(p, weights);
+    transform_weights<taps, given>(p, weights);
 
     // As many tiles at once as leave their transforms in a core's cache, since each panel of weights
     // goes past them once.
@@ -282,28 +285,6 @@ Correlation<float> with_three_taps(const Correlation<float>& p) {
     return q;
 }
 
-void correlate_two_taps(const Correlation<float>& p) {
-    Correlation<float> q = with_three_taps(p);
-    const long size = p.channels * p.outputs;
-    Scratch<float> weight(9 * size);
-    for_each_task(9, [&](long tap) {
-        const long i = tap / 3, j = tap % 3;
-        const float* from = p.weight + i * p.weight_row + j * p.weight_column;
-        float* to = weight + tap * size;
-        if (i == 2 || j == 2)
-            std::fill_n(to, size, 0.0f);
-        else if (p.weight_output == 1)
-            for (long c = 0; c < p.channels; c++)
-                std::copy_n(from + c * p.weight_channel, p.outputs, to + c * p.outputs);
-        else
-            copy_transposed(from, p.weight_output, p.outputs, p.channels, to, p.outputs);
-    });
-    q.weight = weight;
-    q.weight_output = 1, q.weight_channel = p.outputs;
-    q.weight_column = size, q.weight_row = 3 * size;
-    correlate_tiles<3>(q);
-}
-
 }  // namespace
 
 // The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
@@ -317,7 +298,7 @@ bool winograd_pays(const Correlation<float>& p) {
 }
 
 void correlate_winograd(const Correlation<float>& p) {
-    if (p.rows.taps == 2) return correlate_two_taps(p);
+    if (p.rows.taps == 2) return correlate_tiles<3, 2>(with_three_taps(p));
     with_taps(p, [&](auto taps) { correlate_tiles<taps.value>(p); });
 }
 

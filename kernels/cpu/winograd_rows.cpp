@@ -85,7 +85,7 @@ void store_row(const RowTiles& tiles, const float* products, long width, const f
             V m[tile_side];
             for (int x = 0; x < tile_side; x++) m[x] = load(products + x * point + v);
             evaluate_transposed<side>(m, 1);
-            const V added = bias ? load(bias + v) : V{};
+            const V added = bias ? load_columns(bias + v, outputs - v) : V{};
             if (count == side && v + L <= outputs)
                 for (int k = 0; k < side; k++) store(to + k * step + v, m[k] + added);
             else
@@ -117,13 +117,8 @@ template <int taps>
 void correlate_rows(const Correlation<float>& p) {
     const RowTiles tiles(p);
     const long depth = p.rows.taps * tiles.together, panel = panel_width<float>;
-    const long padded = packed_size<float>(1, p.outputs);
-    Scratch<float> weights(tile_side * depth * padded), bias(padded);
+    Scratch<float> weights(packed_size<float>(tile_side * depth, p.outputs));
     transform_weights<taps>(p, tiles, panel, weights);
-    if (p.bias) {
-        std::copy_n(p.bias, p.outputs, (float*)bias);
-        std::fill(bias + p.outputs, bias + padded, 0.0f);
-    }
     // Pixels of a row, to the end of the last tile.
     const long across = (tiles.count * tiles.results + taps - 1) * p.columns.stride;
     const long width = across * p.channels, c_step = p.columns.out_step * p.out_pitch;
@@ -147,7 +142,7 @@ void correlate_rows(const Correlation<float>& p) {
                     multiply_points<vectors.value>(tiles.count, a, a_step, point, runs, b, products,
                                                    to, c_step, p.columns.results);
                 });
-                store_row<taps>(tiles, products, columns, p.bias ? bias + column : nullptr, to, c_step,
+                store_row<taps>(tiles, products, columns, p.bias ? p.bias + column : nullptr, to, c_step,
                                 p.columns.results, std::min(columns, p.outputs - column));
             }
             activate_row(p, image, first + r);

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygrad_mask.backends.gpu.activation import activation_grad
-from tinygrad_mask.backends.gpu.matmul import linear, linear_grad, sum_splits
+from tinygrad_mask.backends.gpu.matmul import linear, linear_grad, parts_of, sum_splits
 from tinygrad_mask.backends.gpu.problem import Problem, convolution_problem
 from tinygrad_mask.backends.gpu.tiles import (
     ACTIVATIONS,
@@ -90,7 +90,7 @@ def conv2d(
     depth = s.taps * s.channels
     choice = choose_tile(element, s.pixels, s.outputs, groups, depth, packs=packs, along=True)
     whole = choice.splits == 1
-    parts = y if whole else launcher.xp.empty((choice.splits, *y.shape), y.dtype)
+    parts = parts_of(launcher, y, choice.splits)
     launcher.launch(
         "conv2d.cu",
         f"conv2d<{choice.type}, {choice.a}, {choice.c}>",
@@ -106,8 +106,7 @@ def conv2d(
             parts,
         ),
     )
-    if not whole:
-        sum_splits(launcher, parts, y, bias, activation)
+    sum_splits(launcher, parts, y, bias, activation)
     return y
 
 
@@ -167,8 +166,7 @@ def conv2d_grad_input(
     if choice.a == 1 and y is not None:  # such tiles take no gradients of activations
         grad_output = activation_grad(launcher, activation, grad_output, y)
         activation, y = "none", None
-    whole = choice.splits == 1
-    parts = grad_input if whole else launcher.xp.empty((choice.splits, *input_shape), weight.dtype)
+    parts = parts_of(launcher, grad_input, choice.splits)
     launcher.launch(
         "conv2d_grad_input.cu",
         f"conv2d_grad_input<{choice.type}, {choice.a}, {choice.c}, {_bool(y)}>",
@@ -176,8 +174,7 @@ def conv2d_grad_input(
         (choice.tile.threads, 1, 1),
         (s.struct, grad_output, y, weight, ACTIVATIONS[activation], int32(choice.split), parts),
     )
-    if not whole:
-        sum_splits(launcher, parts, grad_input)
+    sum_splits(launcher, parts, grad_input)
     return grad_input
 
 
@@ -222,9 +219,8 @@ def conv2d_grad_weight(
         activation, y = "none", None
     splits = ceil_div(how.length, how.split)
     grad_weight, grad_bias = xp.empty(weight_shape, x.dtype), xp.empty(outputs, x.dtype)
-    whole = splits == 1
-    weight_parts = grad_weight if whole else xp.empty((splits, *weight_shape), x.dtype)
-    bias_parts = grad_bias if whole else xp.empty((splits, outputs), x.dtype)
+    weight_parts = parts_of(launcher, grad_weight, splits)
+    bias_parts = parts_of(launcher, grad_bias, splits)
     launcher.launch(
         how.file,
         f"{how.kernel}, {_bool(y)}>",
@@ -242,9 +238,8 @@ def conv2d_grad_weight(
         ),
         shared_bytes=how.shared_bytes,
     )
-    if not whole:
-        sum_splits(launcher, weight_parts, grad_weight)
-        sum_splits(launcher, bias_parts, grad_bias)
+    sum_splits(launcher, weight_parts, grad_weight)
+    sum_splits(launcher, bias_parts, grad_bias)
     return grad_weight, grad_bias
 
 

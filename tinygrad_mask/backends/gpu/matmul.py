@@ -101,8 +101,8 @@ def multiply(
     arguments = ", ".join(str(option).lower() for option in options)
 
     whole = splits == 1
-    to = result if whole else xp.empty((splits, *result.shape), left.dtype)
-    sums_to = column_sums if whole or not sums else xp.empty((splits, n), left.dtype)
+    to = parts_of(launcher, result, splits)
+    sums_to = None if column_sums is None else parts_of(launcher, column_sums, splits)
     launcher.launch(
         "matmul.cu",
         f"matmul<{choice.type}, {arguments}>",
@@ -120,11 +120,15 @@ def multiply(
             sums_to,
         ),
     )
-    if not whole:
-        sum_splits(launcher, to, result, bias, activation)
-        if sums_to is not None and column_sums is not None:
-            sum_splits(launcher, sums_to, column_sums)
+    sum_splits(launcher, to, result, bias, activation)
+    if sums_to is not None and column_sums is not None:
+        sum_splits(launcher, sums_to, column_sums)
     return result, column_sums
+
+
+def parts_of(launcher: Launcher, result: Array, splits: int) -> Array:
+    """Where the parts of `result` go, (splits, ...); for a sum in one piece `result` itself."""
+    return result if splits == 1 else launcher.xp.empty((splits, *result.shape), result.dtype)
 
 
 def sum_splits(
@@ -134,8 +138,10 @@ def sum_splits(
     bias: Array | None = None,
     activation: FusedActivation = "none",
 ) -> None:
-    """Put the activation of the sum of `parts` (splits, ...) and bias (last axis) into `result`."""
-    if result.size == 0:
+    """Put the activation of the sum of `parts` (splits, ...) and bias (last axis) into `result`,
+    unless it is all there already; see `parts_of`.
+    """
+    if parts is result or result.size == 0:
         return
     launcher.launch(
         "splits.cu",
