@@ -44,7 +44,12 @@ if os.environ.get("TINYGRAD_MASK_SANITIZE") == "1":
 
 
 class BuildKernels(build_ext):
-    """Compiles the same sources for each instruction set."""
+    """Compiles the same sources for each instruction set, one set at a time."""
+
+    def finalize_options(self) -> None:
+        """Take no `--parallel`: object files have the same names; those of a set are parallel."""
+        super().finalize_options()
+        self.parallel = None
 
     def build_extension(self, ext: Extension) -> None:
         """Build one module, its object files apart from the others'."""
