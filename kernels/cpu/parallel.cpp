@@ -49,24 +49,48 @@ std::unique_lock<std::mutex> lock_soon(std::mutex& mutex) {
     return std::unique_lock<std::mutex>(mutex);
 }
 
-// Tasks that a thread, the job's own, wants to have done, and waits for.
-struct Job {
+// Tasks that a thread, the job's own, wants to have done, and waits for. Each thread begins with a share
+// of them that is the same in every job of as many tasks, since the images or rows that it had before are
+// still in its caches, and goes on with what is left of the others'.
+class Job {
+    struct alignas(64) Share {  // a cache line each: threads write them all the time
+        std::atomic<long> next;
+        long end;
+    };
+    static constexpr int most_shares = 16;
+    Share shares[most_shares];
+    const int share_count;
     const std::function<void(long)>& body;
-    const long count;
-    int places;  // for how many other threads
+    std::mutex failing;
 
-    std::atomic<long> next{0};
+  public:
+    int places;                   // for how many other threads
     std::atomic<int> helping{0};  // other threads that are at work on it
-    std::mutex failing{};
-    std::exception_ptr failure{};
+    std::exception_ptr failure;
 
-    void work() {
+    Job(const std::function<void(long)>& tasks, long count, int threads)
+        : share_count(std::min(threads, most_shares)), body(tasks), places(threads - 1) {
+        for (int k = 0; k < share_count; k++) {
+            shares[k].next = part_begin(count, k, share_count);
+            shares[k].end = part_begin(count, k + 1, share_count);
+        }
+    }
+
+    bool has_more() const {
+        return std::any_of(shares, shares + share_count, [](const Share& s) { return s.next < s.end; });
+    }
+
+    // As the thread of this number; the job's own is 0.
+    void work(int thread) {
         try {
-            for (long index; (index = next++) < count;) body(index);
+            for (int k = 0; k < share_count; k++) {
+                Share& share = shares[(thread + k) % share_count];
+                for (long index; (index = share.next++) < share.end;) body(index);
+            }
         } catch (...) {
             std::lock_guard<std::mutex> lock(failing);
             failure = std::current_exception();
-            next = count;
+            for (int k = 0; k < share_count; k++) shares[k].next = shares[k].end;
         }
     }
 };
@@ -85,7 +109,7 @@ class Pool {
 
     Job* find() {
         for (Job* job : jobs)
-            if (job->places > 0 && job->next < job->count) {
+            if (job->places > 0 && job->has_more()) {
                 job->places--;
                 job->helping++;
                 return job;
@@ -93,14 +117,14 @@ class Pool {
         return nullptr;
     }
 
-    void serve() {
+    void serve(int thread) {
         for (;;) {
             auto lock = lock_soon(mutex);
             const long seen = posted;
             const auto more = [&] { return posted != seen; };
             if (Job* job = find()) {
                 lock.unlock();
-                job->work();
+                job->work(thread);
                 job->helping--;  // from here on the job may be gone
                 continue;
             }
@@ -115,7 +139,8 @@ class Pool {
 
     void start_threads(int wanted) {
         try {
-            for (; threads < wanted; threads++) std::thread([this] { serve(); }).detach();
+            for (; threads < wanted; threads++)
+                std::thread([this, thread = threads + 1] { serve(thread); }).detach();
         } catch (const std::system_error&) {
             // No more of them are to be had: fewer will do.
         }
@@ -131,7 +156,7 @@ class Pool {
             posted++;
             for (int k = std::min(job.places, asleep); k > 0; k--) wake.notify_one();
         }
-        job.work();
+        job.work(0);
         {
             const auto lock = lock_soon(mutex);
             jobs.erase(std::find(jobs.begin(), jobs.end(), &job));
@@ -169,7 +194,7 @@ void for_each_task(long count, int threads, const std::function<void(long)>& bod
         for (long index = 0; index < count; index++) body(index);
         return;
     }
-    Job job{body, count, threads - 1};
+    Job job(body, count, threads);
     the_pool().run(job);
 }
 
