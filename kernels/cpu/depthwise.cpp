@@ -28,11 +28,24 @@ struct Steps {
 template <int N>
 constexpr std::integral_constant<int, N> number{};
 
-// A row of taps side by side that moves on by `stride` pixels, both constants to the compiler.
-template <int Count, int Stride>
+// A row of taps side by side that moves on by `stride` pixels, both constants to the compiler. Of some
+// results the first one's first tap, or the last one's last, meets no pixel (`misses`).
+template <int Count, int Stride, bool First = false, bool Last = false>
 struct Dense {
     static constexpr int count = Count, stride = Stride;
+    static constexpr bool misses_first = First, misses_last = Last;
+
+    template <bool F, bool L>
+    static constexpr Dense<Count, Stride, F, L> missing(std::bool_constant<F>, std::bool_constant<L>) {
+        return {};
+    }
 };
+
+// Call f with a truth value as a constant.
+template <class F>
+inline void with_flag(bool flag, F f) {
+    flag ? f(std::true_type{}) : f(std::false_type{});
+}
 
 // M results beside each other that all see the same `rows` times `taps` taps, in N vectors of
 // channels. Where the taps are `Dense`, a pixel is read once for all the results that it meets.
@@ -65,7 +78,7 @@ inline void correlate_pixels(const T* pixels, const T* weights, const Steps step
                 for (int v = 0; v < N; v++)
                     w[j][v] = get(weights + j * steps.weight_tap + v * L, count);
 #pragma GCC unroll 16
-            for (int k = 0; k < (M - 1) * S + K; k++)
+            for (int k = Taps::misses_first; k < (M - 1) * S + K - Taps::misses_last; k++)
 #pragma GCC unroll 4
                 for (int v = 0; v < N; v++) {
                     const Vector<T> x = get(pixels + k * steps.tap + v * L, count);
@@ -81,15 +94,16 @@ inline void correlate_pixels(const T* pixels, const T* weights, const Steps step
             write<T>(out + m * steps.out + v * L, sum[m][v], streamed, count);
 }
 
-// A correlation with its weights tap after tap; which taps the results of a row see, of which those in
-// [begin, end) see all; whether results are written past the caches, and whether the image comes from
-// beyond them.
+// A correlation with its weights tap after tap; which taps the results of a column and those of a row see,
+// of which those in [begin, end) see all, and those in [first, last) too, but for the first one's first
+// and the last one's last where these are further; whether results are written past the caches, and
+// whether the image comes from beyond them.
 template <class T>
 struct Ready {
     Correlation<T> p;
     const T* weights;
-    std::vector<Inside> columns;
-    long begin, end;
+    std::vector<Inside> rows, columns;
+    long begin, end, first, last;
     bool streamed, from_memory;
 
     Ready(const Correlation<T>& given, T* to) : p(given), weights(to) {
@@ -97,15 +111,19 @@ struct Ready {
             for (long j = 0; j < p.columns.taps; j++)
                 for (long c = 0; c < p.channels; c++)
                     *to++ = p.weight[i * p.weight_row + j * p.weight_column + c * p.weight_output];
+        for (long r = 0; r < p.rows.results; r++) rows.push_back(inside(p.rows, r, p.h));
         for (long s = 0; s < p.columns.results; s++)
             columns.push_back(inside(p.columns, s, p.w));
-        const auto partly = [&](long s) {
+        const auto misses = [&](long s, long before, long behind) {
             const Inside& across = columns[size_t(s)];
-            return across.last - across.first < p.columns.taps;
+            return across.first == before && across.last == p.columns.taps - behind;
         };
         begin = 0, end = p.columns.results;
-        while (begin < end && partly(begin)) begin++;
-        while (end > begin && partly(end - 1)) end--;
+        while (begin < end && !misses(begin, 0, 0)) begin++;
+        while (end > begin && !misses(end - 1, 0, 0)) end--;
+        const bool several = p.columns.taps > 1;
+        first = begin - (several && begin > 0 && misses(begin - 1, 1, 0));
+        last = end + (several && end < p.columns.results && misses(end, 0, 1));
         const bool aligned = reinterpret_cast<uintptr_t>(p.out) % vector_bytes == 0 &&
                              p.out_pitch % lanes<T> == 0;
         const auto beyond = [&](long pixels) {
@@ -126,33 +144,36 @@ inline void prefetch_next_row(const T* pixels, const Steps steps, long taps, lon
             __builtin_prefetch(pixels + i * steps.row + k * steps.tap);
 }
 
-// A row of results, whose taps meet rows `down`, several results at a time.
+// Some rows of results, several results at a time from the first row to the last: what they meet is still
+// in the first cache when the next row meets it.
 template <class T>
-void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
+void correlate_rows(const Ready<T>& ready, long n, long begin, long end) {
     const Correlation<T>& p = ready.p;
     const Steps steps = {p.rows.step * p.w * p.pitch,      p.columns.step * p.pitch,
                          p.columns.stride * p.pitch,       p.columns.out_step * p.out_pitch,
                          p.columns.taps * p.channels,      p.channels};
-    const long row = r * p.rows.stride + p.rows.origin + down.first * p.rows.step;
-    const T* line = p.in + ((n * p.h + row) * p.w + p.columns.origin) * p.pitch;
-    const T* weights = ready.weights + down.first * steps.weight_row;
-    const long rows = std::max<long>(down.last - down.first, 0);
     constexpr long in_a_line = 64 / sizeof(T);
     const auto results = [&](long s, auto many, auto vectors, auto taps, long first_tap) {
-        const T* pixels = line + s * steps.pixel + first_tap * steps.tap;
-        const T* w = weights + first_tap * steps.weight_tap;
-        T* out = p.out_at(n, r, s);
         const T* bias = p.bias;
         const bool streamed = ready.streamed, from_memory = ready.from_memory;
         const long all_rows = p.rows.taps, new_rows = p.rows.stride;
         const long new_columns = many.value * p.columns.stride;
-        for_some_channels<T, vectors.value>(p.channels, [=](long c, auto some, auto count) {
-            if (from_memory && c % in_a_line == 0)
-                prefetch_next_row(pixels + c, steps, all_rows, new_rows, new_columns);
-            correlate_pixels<T, many.value, some.value>(pixels + c, w + c, steps, rows, taps,
-                                                        bias ? bias + c : nullptr, out + c, streamed,
-                                                        count);
-        });
+        for (long r = begin; r < end; r++) {
+            const Inside& down = ready.rows[size_t(r)];
+            const long rows = down.last - down.first;
+            const long row = r * p.rows.stride + p.rows.origin + down.first * p.rows.step;
+            const T* pixels = p.in + ((n * p.h + row) * p.w + p.columns.origin) * p.pitch +
+                              s * steps.pixel + first_tap * steps.tap;
+            const T* w = ready.weights + down.first * steps.weight_row + first_tap * steps.weight_tap;
+            T* out = p.out_at(n, r, s);
+            for_some_channels<T, vectors.value>(p.channels, [=](long c, auto some, auto count) {
+                if (from_memory && c % in_a_line == 0)
+                    prefetch_next_row(pixels + c, steps, all_rows, new_rows, new_columns);
+                correlate_pixels<T, many.value, some.value>(pixels + c, w + c, steps, rows, taps,
+                                                            bias ? bias + c : nullptr, out + c,
+                                                            streamed, count);
+            });
+        }
     };
     const auto partly = [&](long begin, long end) {
         for (long s = begin; s < end; s++) {
@@ -161,37 +182,55 @@ void correlate_row(const Ready<T>& ready, long n, long r, const Inside& down) {
         }
     };
     // Several results share a load of the weights. The last ones overlap, which takes less time than
-    // to do what is left one by one. Where few results share a pixel, or are written past the caches,
-    // all vectors of a line are done at once: pixels a power of 2 apart compete for the same places in
-    // the cache, and would have to be fetched again for the second vector.
-    const auto wholly = [&](auto taps) {
-        const long count = ready.end - ready.begin;
-        const auto cover = [&](auto many, auto vectors) {
-            for (long s = ready.begin; s < ready.end; s += many)
-                results(std::min(s, ready.end - many), many, vectors, taps, 0);
-        };
-        if constexpr (!std::is_integral_v<decltype(taps)>) {
-            constexpr int line = int(in_a_line) / lanes<T>, fewer = 8 / line;
-            if ((decltype(taps)::stride > 1 || ready.streamed) && count >= fewer)
-                return cover(number<fewer>, number<line>);
-            if (count >= 8) return cover(number<8>, number<1>);
+    // to do what is left one by one.
+    const auto sparsely = [&](auto many) {
+        partly(0, ready.begin);
+        for (long s = ready.begin; s < ready.end; s += many)
+            results(std::min(s, ready.end - many), many, number<1>, p.columns.taps, 0);
+        partly(ready.end, p.columns.results);
+    };
+    const auto sparse = [&] {
+        if (ready.end - ready.begin >= 4) return sparsely(number<4>);
+        sparsely(number<1>);
+    };
+    const auto densely = [&](auto many, auto vectors, auto taps) {
+        partly(0, ready.first);
+        for (long next = ready.first; next < ready.last; next += many) {
+            const long s = std::min(next, ready.last - many);
+            if constexpr (taps.count == 1)
+                results(s, many, vectors, taps, 0);
+            else
+                with_flag(s < ready.begin, [&](auto first) {
+                    with_flag(s + many > ready.end, [&](auto last) {
+                        results(s, many, vectors, taps.missing(first, last), 0);
+                    });
+                });
         }
-        if (count >= 4) return cover(number<4>, number<1>);
-        cover(number<1>, number<1>);
+        partly(ready.last, p.columns.results);
+    };
+    // Where few results share a pixel, or are written past the caches, all vectors of a line are done at
+    // once: pixels a power of 2 apart compete for the same places in the cache, and would have to be
+    // fetched again for the second vector.
+    const auto dense = [&](auto taps) {
+        const long count = ready.last - ready.first;
+        constexpr int line = int(in_a_line) / lanes<T>, fewer = 8 / line;
+        if ((taps.stride > 1 || ready.streamed) && count >= fewer)
+            return densely(number<fewer>, number<line>, taps);
+        if (count >= 8) return densely(number<8>, number<1>, taps);
+        sparse();
     };
     const long taps = p.columns.step == 1 ? p.columns.taps : 0;
-    partly(0, ready.begin);
     if (taps == 3 && p.columns.stride == 1)
-        wholly(Dense<3, 1>{});
+        dense(Dense<3, 1>{});
     else if (taps == 3 && p.columns.stride == 2)
-        wholly(Dense<3, 2>{});
+        dense(Dense<3, 2>{});
     else if (taps == 2 && p.columns.stride == 1)  // of the input gradient of the last
-        wholly(Dense<2, 1>{});
+        dense(Dense<2, 1>{});
     else if (taps == 1 && p.columns.stride == 1)
-        wholly(Dense<1, 1>{});
+        dense(Dense<1, 1>{});
     else
-        wholly(p.columns.taps);
-    partly(ready.end, p.columns.results);
+        sparse();
+    for (long r = begin; r < end; r++) activate_row(p, n, r);
 }
 
 }  // namespace
@@ -216,15 +255,20 @@ void correlate_depthwise(const std::vector<Correlation<T>>& parts) {
         if (one.gate != Activation::none) ready.back().p.in = gated;
         to += p.rows.taps * p.columns.taps * p.channels;
     }
+    // Several rows at a time, as many as stay in a core's cache for all parts; but what comes from memory
+    // comes fastest in the order in which it lies there.
+    constexpr long cache = 128 << 10;
+    const long row = one.w * one.pitch * long(sizeof(T));
+    const long most = ready.front().from_memory ? 1 : std::max<long>(cache / (row + 1), 1);
     for_each_range(one.n * rows, 1 + (1 << 13) / (pixels * one.channels + 1),
                    [&](long first, long last) {
-        for (long task = first; task < last; task++)
+        while (first < last) {
+            const long n = first / rows, begin = first % rows;
+            const long end = std::min({begin + most, rows, begin + last - first});
             for (const Ready<T>& part : ready)
-                if (const long n = task / rows, r = task % rows; r < part.p.rows.results) {
-                    const Inside down = inside(part.p.rows, r, part.p.h);
-                    correlate_row(part, n, r, down);
-                    activate_row(part.p, n, r);
-                }
+                correlate_rows(part, n, begin, std::min(end, part.p.rows.results));
+            first += end - begin;
+        }
         finish_streaming();
     });
 }
