@@ -130,6 +130,27 @@ def test_arrays_are_aligned_for_vectors(backend):
             assert np.empty(size, np.uint8).ctypes.data % 64 == 0
 
 
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not HUGE_PAGES.exists(), reason="this system has no transparent huge pages")
+@each_backend
+def test_large_arrays_are_to_lie_in_huge_pages(backend):
+    with backend.computing():
+        array = np.empty(8 * BIG, np.uint8)
+    place = array.ctypes.data
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.startswith("VmFlags") and inside:
+            assert "hg" in line.split()
+            break
+        bounds = line.split()[0].split("-")
+        if len(bounds) == 2:
+            inside = int(bounds[0], 16) <= place < int(bounds[1], 16)
+    else:
+        pytest.fail("the array lies nowhere")
+
+
 @each_backend
 def test_only_arrays_that_are_made_while_computing_come_from_the_pool(backend):
     used = backend.kernels.memory_use()["used"]
