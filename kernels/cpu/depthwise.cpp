@@ -94,10 +94,10 @@ inline void correlate_pixels(const T* pixels, const T* weights, const Steps step
             write<T>(out + m * steps.out + v * L, sum[m][v], streamed, count);
 }
 
-// A correlation with its weights tap after tap; which taps the results of a column and those of a row see,
-// of which those in [begin, end) see all, and those in [first, last) too, but for the first one's first
-// and the last one's last where these are further; whether results are written past the caches, and
-// whether the image comes from beyond them.
+// A correlation with its weights tap after tap; which taps the results of a column and those of a row
+// see, of which those in [begin, end) see all, and those in [first, last) too, but for the first one's
+// first and the last one's last where these are further; whether results are written past the caches,
+// and whether the image comes from beyond them.
 template <class T>
 struct Ready {
     Correlation<T> p;

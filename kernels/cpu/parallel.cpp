@@ -202,8 +202,9 @@ void for_each_range(long count, long grain, const std::function<void(long, long)
     const long grains = count / std::max<long>(grain, 1);
     const int threads = int(std::clamp<long>(grains, 1, num_threads));
     if (threads == 1) return body(0, count);
-    // More parts than threads, so that one which is held up leaves the rest to the others.
-    const long parts = std::clamp<long>(grains / 4, threads, 8 * threads);
+    // More parts than threads, so that one which is held up leaves the rest to the others, and as many
+    // for each.
+    const long parts = std::clamp<long>(grains / 4 / threads, 1, 8) * threads;
     for_each_task(parts, threads, [&](long part) {
         body(part_begin(count, part, parts), part_begin(count, part + 1, parts));
     });

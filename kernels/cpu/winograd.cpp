@@ -1,10 +1,12 @@
 // Winograd's minimal filtering F(4x4, 3x3) and F(2x2, 5x5): 36 products for 4 x 4 results of a 3 x 3
 // window instead of 144, or for 2 x 2 results of a 5 x 5 window instead of 100 (Winograd 1980; Lavin
-// and Gray, 'Fast Algorithms for Convolutional Neural Networks', 2016).
+// and Gray, 'Fast Algorithms for Convolutional Neural Networks', 2016). And F(4x4, 2x2): 25 products
+// instead of 64, for a window such as a quarter of the pixels sees in the input gradient of a 3 x 3
+// window with stride 2.
 //
-// A tile of 6 x 6 pixels d, the weights g and the results y of one channel are related by
+// A tile of S x S pixels d (S is 6, or 5), the weights g and the results y of one channel are related by
 //     y = A^T [(G g G^T) * (B^T d B)] A        (* element by element),
-// see winograd.h for what happens along an axis. Summed over channels, each of the 36 elements is a
+// see winograd.h for what happens along an axis. Summed over channels, each of the S^2 elements is a
 // matrix product of its own. Because all is linear, the gradient of the weight is
 // G^T [sum over tiles of (A dy A^T) * (B^T d B)] G.
 
@@ -19,7 +21,6 @@ namespace {
 
 using V = Vector<float>;
 constexpr int L = lanes<float>;
-constexpr int points = tile_side * tile_side;
 
 // --- tiles ------------------------------------------------------------------------------------------
 
@@ -50,10 +51,12 @@ inline long results_of(const Axis& a, long begin) {
     return std::min<long>(results_side(a.taps), (a.results - begin + a.step - 1) / a.step);
 }
 
+constexpr int square(int n) { return n * n; }
+
 inline long padded(long channels) { return (channels + L - 1) / L * L; }
 
 // How far the same element of two neighbouring points lies apart: not a multiple of a large power
-// of 2, lest all 36 compete for the same few lines of the cache.
+// of 2, lest all of them compete for the same few lines of the cache.
 inline long point_step(long elements) { return elements + 16; }
 
 // Copy `side` x `side` pixels from (row, column) on, zeros where they lie outside the image.
@@ -67,23 +70,25 @@ void copy_tile(const Correlation<float>& p, const Tiles& tiles, long image, long
 }
 
 // Transform the pixels of one tile, `filled` channels of each, to to[point * step].
+template <int S>
 inline void transform_pixels(const float* from, long row_step, long pixel_step, long filled,
                              float* to, long step) {
-    V d[tile_side][tile_side], line[tile_side];
-    for (int j = 0; j < tile_side; j++) {
-        for (int i = 0; i < tile_side; i++)
+    V d[S][S], line[S];
+    for (int j = 0; j < S; j++) {
+        for (int i = 0; i < S; i++)
             line[i] = get(from + i * row_step + j * pixel_step, filled);
-        transform_image(line, 1);
-        for (int i = 0; i < tile_side; i++) d[i][j] = line[i];
+        transform_image<S>(line, 1);
+        for (int i = 0; i < S; i++) d[i][j] = line[i];
     }
-    for (int i = 0; i < tile_side; i++) {
-        transform_image(d[i], 1);
-        for (int j = 0; j < tile_side; j++) store(to + (i * tile_side + j) * step, d[i][j]);
+    for (int i = 0; i < S; i++) {
+        transform_image<S>(d[i], 1);
+        for (int j = 0; j < S; j++) store(to + (i * S + j) * step, d[i][j]);
     }
 }
 
 // Transform the pixels of one tile to to[point * step + channel], zeros in channels that are none.
 // `patch` has room for the tile.
+template <int S>
 void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float* patch, float* to,
                long step) {
     const long image = tiles.image(tile);
@@ -91,34 +96,33 @@ void load_tile(const Correlation<float>& p, const Tiles& tiles, long tile, float
     const float* from = p.in + ((image * p.h + row) * p.w + column) * p.pitch;
     long row_step = p.rows.step * p.w * p.pitch, pixel_step = p.columns.step * p.pitch;
     if (p.gate != Activation::none || row < 0 || column < 0 ||
-        row + (tile_side - 1) * p.rows.step >= p.h ||
-        column + (tile_side - 1) * p.columns.step >= p.w) {
-        copy_tile(p, tiles, image, row, column, tile_side, patch);
-        from = patch, row_step = tile_side * p.channels, pixel_step = p.channels;
+        row + (S - 1) * p.rows.step >= p.h ||
+        column + (S - 1) * p.columns.step >= p.w) {
+        copy_tile(p, tiles, image, row, column, S, patch);
+        from = patch, row_step = S * p.channels, pixel_step = p.channels;
     }
     for (long c = 0; c < p.channels; c += L)
-        transform_pixels(from + c, row_step, pixel_step, std::min<long>(p.channels - c, L), to + c,
+        transform_pixels<S>(from + c, row_step, pixel_step, std::min<long>(p.channels - c, L), to + c,
                          step);
 }
 
 // Transform a panel of weights, `width` outputs of which `filled` are there, to
 // to[(point * channels + channel) * width]; where the next row, column and channel of weights are is
-// given. Along an axis only `given` of the taps are there, the others are zeros.
-template <int taps, int given>
+// given.
+template <int taps>
 inline void transform_panel(const float* weight, long row, long column, long channel, long channels,
                             long filled, long width, float* to) {
+    constexpr int S = side_of_tile(taps), points = square(S);
     for (long c = 0; c < channels; c++) {
         V g[widest][points];
         for (long v = 0; v < width; v += L) {
             V* gv = g[v / L];
             for (long i = 0; i < taps; i++)
                 for (long j = 0; j < taps; j++)
-                    gv[i * tile_side + j] =
-                        i < given && j < given
-                            ? load_columns(weight + i * row + j * column + c * channel + v, filled - v)
-                            : V{};
-            for (int j = 0; j < taps; j++) transform_weight<taps>(gv + j, tile_side);
-            for (int i = 0; i < tile_side; i++) transform_weight<taps>(gv + i * tile_side, 1);
+                    gv[i * S + j] =
+                        load_columns(weight + i * row + j * column + c * channel + v, filled - v);
+            for (int j = 0; j < taps; j++) transform_weight<S, taps>(gv + j, S);
+            for (int i = 0; i < S; i++) transform_weight<S, taps>(gv + i * S, 1);
         }
         // Whole lines at a time: the points lie so far apart that they compete for the cache.
         for (long x = 0; x < points; x++)
@@ -128,53 +132,53 @@ inline void transform_panel(const float* weight, long row, long column, long cha
 }
 
 // The weights, transformed, as packed panels: a panel of outputs, of it a point, of it a channel.
-template <int taps, int given>
+template <int taps>
 void transform_weights(const Correlation<float>& p, float* to) {
     // The weights of neighbouring outputs side by side, to be loaded as vectors.
-    Scratch<float> copy(p.weight_output == 1 ? 0 : given * given * p.channels * p.outputs);
+    Scratch<float> copy(p.weight_output == 1 ? 0 : taps * taps * p.channels * p.outputs);
     const float* weight = p.weight;
     long row = p.weight_row, column = p.weight_column, channel = p.weight_channel;
     if (p.weight_output != 1) {
         const long size = p.channels * p.outputs;
-        for_each_range(given * given, 1 + (1 << 13) / size, [&](long begin, long end) {
+        for_each_range(taps * taps, 1 + (1 << 13) / size, [&](long begin, long end) {
             for (long tap = begin; tap < end; tap++)
-                copy_transposed(p.weight + tap / given * row + tap % given * column, p.weight_output,
+                copy_transposed(p.weight + tap / taps * row + tap % taps * column, p.weight_output,
                                 p.outputs, p.channels, copy + tap * size, p.outputs);
         });
-        weight = copy, channel = p.outputs, column = p.channels * channel, row = given * column;
+        weight = copy, channel = p.outputs, column = p.channels * channel, row = taps * column;
     }
     const long panel = width_of_panels<float>(p.channels);
     const long panels = (p.outputs + panel - 1) / panel;
     for_each_task(panels, [&](long k) {
         const long first = k * panel, width = panel_columns<float>(first, p.outputs, panel);
-        transform_panel<taps, given>(weight + first, row, column, channel, p.channels,
-                                     p.outputs - first, width, to + first * points * p.channels);
+        transform_panel<taps>(weight + first, row, column, channel, p.channels, p.outputs - first, width,
+                              to + first * square(side_of_tile(taps)) * p.channels);
     });
 }
 
-// From the 36 products of a tile its results.
+// From the products of a tile its results. (A function of its own: where it is inlined the compiler runs
+// out of registers for addresses.)
 template <int taps>
-void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, const float* products,
-                long step, long first, long width) {
-    constexpr int side = results_side(taps);
+__attribute__((noinline)) void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile,
+                                          const float* products, long step, long first, long width) {
+    constexpr int S = side_of_tile(taps), side = results_side(taps);
     const long image = tiles.image(tile), row = tiles.row(tile), column = tiles.column(tile);
     const long rows = results_of(p.rows, row), columns = results_of(p.columns, column);
     const long row_step = p.rows.step * p.rows.out_step * p.out_w * p.out_pitch;
     const long pixel_step = p.columns.step * p.columns.out_step * p.out_pitch;
     for (long v = 0; v < width && first + v < p.outputs; v += L) {
         const long filled = std::min<long>(p.outputs - first - v, L);
-        V m[side][tile_side], line[tile_side];
-        for (int j = 0; j < tile_side; j++) {
-            for (int i = 0; i < tile_side; i++)
-                line[i] = load(products + (i * tile_side + j) * step + v);
-            evaluate_transposed<side>(line, 1);
+        V m[side][S], line[S];
+        for (int j = 0; j < S; j++) {
+            for (int i = 0; i < S; i++) line[i] = load(products + (i * S + j) * step + v);
+            evaluate_transposed<S, side>(line, 1);
             for (int i = 0; i < side; i++) m[i][j] = line[i];
         }
         const V bias = p.bias ? load_some(p.bias + first + v, filled) : V{};
         float* to = p.out_at(image, row, column) + first + v;
         with_activation(p.activation, [&](auto a) {
             for (long i = 0; i < rows; i++, to += row_step) {
-                evaluate_transposed<side>(m[i], 1);
+                evaluate_transposed<S, side>(m[i], 1);
                 for (long j = 0; j < columns; j++) {
                     const V y = activate<a.value, float>(m[i][j] + bias);
                     if (filled == L)
@@ -192,7 +196,7 @@ void store_tile(const Correlation<float>& p, const Tiles& tiles, long tile, cons
 // the tile.
 void load_gradients(const Correlation<float>& g, const Tiles& tiles, long tile, float* patch,
                     float* to, long index, long count, long step, float* bias) {
-    constexpr int side = results_side(3);
+    constexpr int S = side_of_tile(3), points = square(S), side = results_side(3);
     copy_tile(g, tiles, tiles.image(tile), tiles.row(tile), tiles.column(tile), side, patch);
     for (long first = 0; first < g.channels; first += L) {
         const long filled = std::min<long>(g.channels - first, L);
@@ -200,11 +204,11 @@ void load_gradients(const Correlation<float>& g, const Tiles& tiles, long tile, 
         for (int i = 0; i < side; i++)
             for (int j = 0; j < side; j++) {
                 const V value = get(patch + (i * side + j) * g.channels + first, filled);
-                y[i * tile_side + j] = value;
+                y[i * S + j] = value;
                 total += value;
             }
-        for (int j = 0; j < side; j++) evaluate<side>(y + j, tile_side);
-        for (int i = 0; i < tile_side; i++) evaluate<side>(y + i * tile_side, 1);
+        for (int j = 0; j < side; j++) evaluate<S, side>(y + j, S);
+        for (int i = 0; i < S; i++) evaluate<S, side>(y + i * S, 1);
         const long column = first / panel_width<float> * panel_width<float>;
         const long width = panel_columns<float>(column, g.channels);
         float* out = to + column * count + index * width + first - column;
@@ -214,14 +218,18 @@ void load_gradients(const Correlation<float>& g, const Tiles& tiles, long tile, 
 }
 
 bool fits(const Correlation<float>& p) {
-    const auto plain = [](const Axis& a) { return (a.taps == 3 || a.taps == 5) && a.stride == 1; };
+    const auto plain = [](const Axis& a) {
+        return (a.taps == 2 || a.taps == 3 || a.taps == 5) && a.stride == 1;
+    };
     return p.rows.taps == p.columns.taps && plain(p.rows) && plain(p.columns);
 }
 
 // Call f with the taps of a window that fits, along an axis, as a constant.
 template <class F>
 void with_taps(const Correlation<float>& p, F f) {
-    if (p.rows.taps == 3)
+    if (p.rows.taps == 2)
+        f(std::integral_constant<int, 2>{});
+    else if (p.rows.taps == 3)
         f(std::integral_constant<int, 3>{});
     else
         f(std::integral_constant<int, 5>{});
@@ -234,13 +242,13 @@ double filled(const Correlation<float>& p) {
            double(tiles.count * results_side(p.rows.taps) * results_side(p.columns.taps));
 }
 
-// The weights are those of `given` taps along an axis, zeros behind them.
-template <int taps, int given = taps>
+template <int taps>
 void correlate_tiles(const Correlation<float>& p) {
+    constexpr int S = side_of_tile(taps), points = square(S);
     const Tiles tiles(p);
     const long channels = padded(p.channels), panel = width_of_panels<float>(p.channels);
     Scratch<float> weights(packed_size<float>(points * p.channels, p.outputs));
-    transform_weights<taps, given>(p, weights);
+    transform_weights<taps>(p, weights);
 
     // As many tiles at once as leave their transforms in a core's cache, since each panel of weights
     // goes past them once.
@@ -256,7 +264,7 @@ void correlate_tiles(const Correlation<float>& p) {
         Scratch<float> images(points * image_step), products(points * product_step);
         Scratch<float> patch(points * p.channels);
         for (long t = 0; t < count; t++)
-            load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
+            load_tile<S>(p, tiles, begin + t, patch, images + t * channels, image_step);
         for (long first = 0; first < p.outputs; first += panel) {
             const long width = panel_columns<float>(first, p.outputs, panel);
             const float* b = weights + first * points * p.channels;
@@ -276,29 +284,18 @@ void correlate_tiles(const Correlation<float>& p) {
     });
 }
 
-// Windows of 2 x 2, such as a quarter of the pixels sees in the input gradient of a 3 x 3 window with
-// stride 2: taps of zeros make them 3 x 3, and 36 products for 4 x 4 results are still fewer than 64.
-// (F(5x5, 2x2) would take fewer yet, but the points' fourth powers, and with them a larger error.)
-Correlation<float> with_three_taps(const Correlation<float>& p) {
-    Correlation<float> q = p;
-    q.rows.taps = q.columns.taps = 3;
-    return q;
-}
-
 }  // namespace
 
 // The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
 // tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
 // rounding error.
 bool winograd_pays(const Correlation<float>& p) {
-    if (p.rows.taps == 2 && p.columns.taps == 2)
-        return p.channels >= 32 && p.outputs >= 32 && winograd_pays(with_three_taps(p));
-    return fits(p) && p.channels >= 16 && p.outputs >= 16 && Tiles(p).count >= 16 &&
+    const long least = p.rows.taps == 2 ? 32 : 16;
+    return fits(p) && p.channels >= least && p.outputs >= least && Tiles(p).count >= 16 &&
            filled(p) >= 0.5;
 }
 
 void correlate_winograd(const Correlation<float>& p) {
-    if (p.rows.taps == 2) return correlate_tiles<3, 2>(with_three_taps(p));
     with_taps(p, [&](auto taps) { correlate_tiles<taps.value>(p); });
 }
 
@@ -310,7 +307,7 @@ bool winograd_grad_weight_pays(const Correlation<float>& p) {
 
 void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<float>& grad,
                           float* grad_weight, float* grad_bias) {
-    constexpr int taps = 3;
+    constexpr int taps = 3, S = side_of_tile(taps), points = square(S);
     const Tiles tiles(p);
     const long channels = padded(p.channels), outputs = packed_size<float>(1, p.outputs);
     // The results' gradients lie as an image does.
@@ -337,7 +334,7 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
         for_each_range(count, 8, [&](long from, long to) {
             Scratch<float> patch(points * std::max(p.channels, p.outputs));
             for (long t = from; t < to; t++) {
-                load_tile(p, tiles, begin + t, patch, images + t * channels, image_step);
+                load_tile<S>(p, tiles, begin + t, patch, images + t * channels, image_step);
                 load_gradients(g, tiles, begin + t, patch, gradients, t, count, grad_step,
                                biases + (begin + t) * outputs);
             }
@@ -364,15 +361,15 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
                 V u[points];
                 for (int k = 0; k < points; k++)
                     u[k] = load(sums + (k * channels + c) * outputs + first);
-                for (int j = 0; j < tile_side; j++)
-                    transform_weight_gradient<taps>(u + j, tile_side);
+                for (int j = 0; j < S; j++)
+                    transform_weight_gradient<S, taps>(u + j, S);
                 for (int i = 0; i < taps; i++)
-                    transform_weight_gradient<taps>(u + i * tile_side, 1);
+                    transform_weight_gradient<S, taps>(u + i * S, 1);
                 for (int i = 0; i < taps; i++)
                     for (int j = 0; j < taps; j++)
                         store_some(grad_weight + i * p.weight_row + j * p.weight_column +
                                        c * p.weight_channel + first,
-                                   u[i * tile_side + j], std::min<long>(p.outputs - first, L));
+                                   u[i * S + j], std::min<long>(p.outputs - first, L));
             }
     });
     if (grad_bias)

@@ -19,6 +19,7 @@ namespace {
 
 using V = Vector<float>;
 constexpr int L = lanes<float>;
+constexpr int tile_side = side_of_tile(3);  // and of 4 taps
 
 // How a row is cut into tiles.
 struct RowTiles {
@@ -50,7 +51,7 @@ void transform_weights(const Correlation<float>& p, const RowTiles& tiles, long 
                     for (long o = column + v; j < p.columns.taps && o < column + v + L; o++)
                         if (o < p.outputs) g[t][o - column - v] = p.weight_at(i, j, c, o);
                 }
-                transform_weight<taps>(g, 1);
+                transform_weight<tile_side, taps>(g, 1);
                 for (int x = 0; x < tile_side; x++)
                     store(to + (column * tile_side + x * width) * depth + k * width + v, g[x]);
             }
@@ -67,7 +68,7 @@ void transform_rows(const RowTiles& tiles, const float* from, long width, long r
             for (long e = 0; e < tiles.together; e += L) {
                 V d[tile_side];
                 for (int t = 0; t < tile_side; t++) d[t] = load(pixels + t * tiles.together + e);
-                transform_image(d, 1);
+                transform_image<tile_side>(d, 1);
                 for (int x = 0; x < tile_side; x++) store(to + x * point + e, d[x]);
             }
         }
@@ -84,7 +85,7 @@ void store_row(const RowTiles& tiles, const float* products, long width, const f
         for (long v = 0; v < outputs; v += L) {
             V m[tile_side];
             for (int x = 0; x < tile_side; x++) m[x] = load(products + x * point + v);
-            evaluate_transposed<side>(m, 1);
+            evaluate_transposed<tile_side, side>(m, 1);
             const V added = bias ? load_columns(bias + v, outputs - v) : V{};
             if (count == side && v + L <= outputs)
                 for (int k = 0; k < side; k++) store(to + k * step + v, m[k] + added);
