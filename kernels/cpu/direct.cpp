@@ -12,11 +12,13 @@ namespace {
 template <class T>
 void pack_tap(const T* weight, long channel_step, long output_step, long channels, long outputs, T* to,
               long width) {
-    if (output_step == 1)
+    if (output_step == 1) {
         for (long c = 0; c < channels; c++)
-            std::copy_n(weight + c * channel_step, outputs, to + c * width);
-    else
-        copy_transposed(weight, output_step, outputs, channels, to, width);
+            for (long v = 0; v < width; v += lanes<T>)
+                store(to + c * width + v, load_columns(weight + c * channel_step + v, outputs - v));
+        return;
+    }
+    copy_transposed(weight, output_step, outputs, channels, to, width);
     for (long c = 0; c < channels; c++) std::fill(to + c * width + outputs, to + (c + 1) * width, T(0));
 }
 
@@ -26,7 +28,7 @@ template <class T>
 void pack_weight(const Correlation<T>& p, long panel_width, T* packed) {
     const long depth = p.rows.taps * p.columns.taps * p.channels;
     const long panels = (p.outputs + panel_width - 1) / panel_width;
-    for_each_range(panels, 1 + (1 << 14) / std::max<long>(depth, 1), [&](long begin, long end) {
+    for_each_range(panels, 1 + (1 << 14) / (depth * panel_width + 1), [&](long begin, long end) {
         for (long panel = begin; panel < end; panel++) {
             const long column = panel * panel_width;
             const long width = panel_columns<T>(column, p.outputs, panel_width);
