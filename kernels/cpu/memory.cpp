@@ -17,54 +17,35 @@ namespace {
 // Below this, malloc itself keeps what is freed.
 constexpr size_t smallest = size_t(64) << 10;
 
-// The system is asked for whole huge pages (Linux calls them transparent): of pages of 4 KiB a
-// processor knows by heart where 8 MiB lie at most, and looks up all others while a kernel waits.
-constexpr size_t huge_page = size_t(2) << 20;
-
 std::mutex guard;
 // What is kept: ranges of pages, by address and by size. Neighbours are always joined, also when
 // they were mapped one by one, since the system takes back any range of pages.
 std::map<char*, size_t> kept;
 std::set<std::pair<size_t, char*>> by_size;
 MemoryUse use{};
-uintptr_t last_mapped = 0;  // new ranges go below it, so that they can be joined
 
 // A child that is forked while another thread holds the lock would wait for it for ever.
 [[maybe_unused]] const int at_fork = pthread_atfork([] { guard.lock(); }, [] { guard.unlock(); },
                                    [] { guard.unlock(); });
 
-size_t in_units(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
-
-size_t rounded(size_t size) { return in_units(size, size < smallest ? 64 : 4096); }
-
-void* from_malloc(size_t size) {
-    void* memory = std::aligned_alloc(64, size);
-    if (!memory) throw std::bad_alloc();
-    return memory;
+size_t rounded(size_t size) {
+    const size_t unit = size < smallest ? 64 : 4096;
+    return (size + unit - 1) / unit * unit;
 }
 
-char* map_pages(size_t size, uintptr_t place = 0) {
-    void* memory = mmap(reinterpret_cast<void*>(place), size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    return static_cast<char*>(memory);
-}
-
-// Whole huge pages, if the system has them, and below the last ones, if that is free.
-char* from_system(size_t size) {
-    char* memory = map_pages(size, last_mapped ? last_mapped - size : 0);
-    if (reinterpret_cast<uintptr_t>(memory) % huge_page != 0) {
-        munmap(memory, size);
-        memory = map_pages(size + huge_page);
-        const size_t before = -reinterpret_cast<uintptr_t>(memory) % huge_page;
-        if (before > 0) munmap(memory, before);
-        memory += before;
-        munmap(memory + size, huge_page - before);
+void* from_system(size_t size) {
+    if (size < smallest) {
+        void* memory = std::aligned_alloc(64, size);
+        if (!memory) throw std::bad_alloc();
+        return memory;
     }
+    void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
-    madvise(memory, size, MADV_HUGEPAGE);  // a wish: it may be refused
+    // Pages of 2 MiB where they fit in: of those of 4 KiB a processor knows by heart where 8 MiB lie at
+    // most, and looks up all others while a kernel waits. (A wish: it may be refused.)
+    madvise(memory, size, MADV_HUGEPAGE);
 #endif
-    last_mapped = reinterpret_cast<uintptr_t>(memory);
     return memory;
 }
 
@@ -89,15 +70,14 @@ void take(std::map<char*, size_t>::iterator range) {
     kept.erase(range);
 }
 
-// Give the largest ranges back to the system until `length` more bytes, of which `size` will be used,
-// are within the limit.
-void make_room(size_t size, size_t length) {
+// Give the largest ranges back to the system until `size` more bytes are within the limit.
+void make_room(size_t size) {
     const size_t peak = std::max(use.peak, use.used + size);
     const size_t limit = peak + peak / 8 + (size_t(4) << 20);
-    while (!kept.empty() && use.used + use.unused + length > limit) {
-        const auto [largest, memory] = *by_size.rbegin();
+    while (!kept.empty() && use.used + use.unused + size > limit) {
+        const auto [length, memory] = *by_size.rbegin();
         take(kept.find(memory));
-        munmap(memory, largest);
+        munmap(memory, length);
     }
 }
 
@@ -106,20 +86,19 @@ void make_room(size_t size, size_t length) {
 void* allocate(size_t wanted) {
     if (wanted > SIZE_MAX / 2) throw std::bad_alloc();
     const size_t size = rounded(std::max<size_t>(wanted, 1));
-    if (size < smallest) return from_malloc(size);
+    if (size < smallest) return from_system(size);
     std::lock_guard<std::mutex> lock(guard);
     char* memory;
-    size_t length;
     if (auto fit = by_size.lower_bound({size, nullptr}); fit != by_size.end()) {
-        length = fit->first, memory = fit->second;
+        const size_t length = fit->first;
+        memory = fit->second;
         take(kept.find(memory));
+        if (length > size) keep(memory + size, length - size);
     } else {
-        length = in_units(size, huge_page);
-        make_room(size, length);
-        memory = from_system(length);
+        make_room(size);
+        memory = static_cast<char*>(from_system(size));
         use.mapped++;
     }
-    if (length > size) keep(memory + size, length - size);
     use.used += size;
     use.peak = std::max(use.peak, use.used);
     return memory;
