@@ -53,7 +53,7 @@ void correlate(const Correlation<T>&);
 // The ways to do it. Winograd's algorithm is for windows of 2 x 2, 3 x 3 and 5 x 5 of stride 1, see
 // winograd.cpp, and for large ones over few channels, see winograd_rows.cpp; depthwise means that
 // channel c alone makes output c, and ignores `weight_channel`. It takes several that see the same
-// image, and does a row of each in turn while its pixels are in the cache.
+// image, and does some rows of each in turn while their pixels are in the cache.
 template <class T>
 void correlate_direct(const Correlation<T>&);
 template <class T>
