@@ -14,8 +14,7 @@ void pack_tap(const T* weight, long channel_step, long output_step, long channel
               long width) {
     if (output_step == 1) {
         for (long c = 0; c < channels; c++)
-            for (long v = 0; v < width; v += lanes<T>)
-                store(to + c * width + v, load_columns(weight + c * channel_step + v, outputs - v));
+            pack_row(weight + c * channel_step, outputs, to + c * width, width);
         return;
     }
     copy_transposed(weight, output_step, outputs, channels, to, width);

@@ -25,9 +25,7 @@ void pack_rows(const T* b, long n, long first, long depth, long begin, long end,
         const T* row = b + (first + i) * n;
         for (long column = begin; column < end; column += panel_width<T>) {
             const long width = panel_columns<T>(column, n);
-            T* to = packed + (column - begin) * depth + i * width;
-            for (long v = 0; v < width; v += lanes<T>)
-                store(to + v, load_columns(row + column + v, n - column - v));
+            pack_row(row + column, n - column, packed + (column - begin) * depth + i * width, width);
         }
     }
 }

@@ -76,10 +76,6 @@ class Job {
         }
     }
 
-    bool has_more() const {
-        return std::any_of(shares, shares + share_count, [](const Share& s) { return s.next < s.end; });
-    }
-
     // As the thread of this number; the job's own is 0.
     void work(int thread) {
         try {
@@ -109,7 +105,7 @@ class Pool {
 
     Job* find() {
         for (Job* job : jobs)
-            if (job->places > 0 && job->has_more()) {
+            if (job->places > 0) {
                 job->places--;
                 job->helping++;
                 return job;

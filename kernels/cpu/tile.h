@@ -76,6 +76,12 @@ inline void store_columns(T* p, Vector<T> v, long columns) {
         store_some(p, v, columns);
 }
 
+// A row of a packed panel: `columns` elements, zeros behind them up to `width`, whole vectors.
+template <class T>
+inline void pack_row(const T* from, long columns, T* to, long width) {
+    for (long v = 0; v < width; v += lanes<T>) store(to + v, load_columns(from + v, columns - v));
+}
+
 // Call f with a number of rows, from 1 to `most`, as a constant.
 template <int most, class F>
 __attribute__((always_inline)) inline void with_rows(long rows, F f) {

@@ -121,8 +121,8 @@ inline void transform_panel(const float* weight, long row, long column, long cha
                 for (long j = 0; j < taps; j++)
                     gv[i * S + j] =
                         load_columns(weight + i * row + j * column + c * channel + v, filled - v);
-            for (int j = 0; j < taps; j++) transform_weight<S, taps>(gv + j, S);
-            for (int i = 0; i < S; i++) transform_weight<S, taps>(gv + i * S, 1);
+            for (int j = 0; j < taps; j++) transform_weight<taps>(gv + j, S);
+            for (int i = 0; i < S; i++) transform_weight<taps>(gv + i * S, 1);
         }
         // Whole lines at a time: the points lie so far apart that they compete for the cache.
         for (long x = 0; x < points; x++)
@@ -361,10 +361,8 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
                 V u[points];
                 for (int k = 0; k < points; k++)
                     u[k] = load(sums + (k * channels + c) * outputs + first);
-                for (int j = 0; j < S; j++)
-                    transform_weight_gradient<S, taps>(u + j, S);
-                for (int i = 0; i < taps; i++)
-                    transform_weight_gradient<S, taps>(u + i * S, 1);
+                for (int j = 0; j < S; j++) transform_weight_gradient<taps>(u + j, S);
+                for (int i = 0; i < taps; i++) transform_weight_gradient<taps>(u + i * S, 1);
                 for (int i = 0; i < taps; i++)
                     for (int j = 0; j < taps; j++)
                         store_some(grad_weight + i * p.weight_row + j * p.weight_column +

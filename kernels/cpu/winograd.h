@@ -109,15 +109,17 @@ inline void scale(Vector<float>* x, int step) {
     for (int k = 0; k < S; k++) x[k * step] *= factor<S>[k];
 }
 
-// G (S x N) and G^T.
-template <int S, int N>
+// G (S x taps) and G^T.
+template <int taps>
 inline void transform_weight(Vector<float>* g, int step) {
-    evaluate<S, N>(g, step);
+    constexpr int S = side_of_tile(taps);
+    evaluate<S, taps>(g, step);
     scale<S>(g, step);
 }
 
-template <int S, int N>
+template <int taps>
 inline void transform_weight_gradient(Vector<float>* u, int step) {
+    constexpr int S = side_of_tile(taps);
     scale<S>(u, step);
-    evaluate_transposed<S, N>(u, step);
+    evaluate_transposed<S, taps>(u, step);
 }

@@ -51,7 +51,7 @@ void transform_weights(const Correlation<float>& p, const RowTiles& tiles, long 
                     for (long o = column + v; j < p.columns.taps && o < column + v + L; o++)
                         if (o < p.outputs) g[t][o - column - v] = p.weight_at(i, j, c, o);
                 }
-                transform_weight<tile_side, taps>(g, 1);
+                transform_weight<taps>(g, 1);
                 for (int x = 0; x < tile_side; x++)
                     store(to + (column * tile_side + x * width) * depth + k * width + v, g[x]);
             }

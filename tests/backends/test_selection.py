@@ -43,6 +43,16 @@ for name in {INSTRUCTION_SETS!r}:
     sys.modules["tinygrad_mask.backends._cpu_" + name] = None
 """
 
+# Makes every compiled module one that was built but wants a library that is not there.
+NOTHING_LOADABLE = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if "._cpu_" in name:
+            raise ImportError("libstdc++.so.6: cannot open shared object file")
+sys.meta_path.insert(0, Finder())
+"""
+
 
 def python(code, *, check=True, path=PACKAGE.parent, cwd=None, **variables):
     """Run code in a process of its own, on the package that lies under `path`."""
@@ -127,6 +137,18 @@ def test_who_wants_the_reference_is_not_warned():
 def test_kernels_that_were_not_built_are_refused(name):
     run = python(NOTHING_COMPILED + PROBE, check=False, TINYGRAD_MASK_KERNELS=name)
     assert "not built" in refusal(run)
+
+
+def test_of_kernels_that_cannot_be_loaded_it_is_said_why():
+    run = python(NOTHING_LOADABLE + PROBE)
+    assert run.stdout.split() == ["reference", "None", "True"]
+    assert "kernels for baseline: cannot be loaded: libstdc++.so.6: cannot open" in run.stderr
+    command = "from tinygrad_mask.cli import main\nmain(['kernels'])"
+    said = python(NOTHING_LOADABLE + command).stdout
+    for name in INSTRUCTION_SETS:
+        assert f"kernels for {name}: cannot be loaded: libstdc++.so.6" in said
+    refused = python(NOTHING_LOADABLE + PROBE, check=False, TINYGRAD_MASK_KERNELS="baseline")
+    assert "cannot be loaded: libstdc++.so.6" in refusal(refused)
 
 
 def test_where_only_some_were_built_the_best_of_them_is_in_use():

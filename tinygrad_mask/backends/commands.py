@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 from tinygrad_mask.backends import get_backend
@@ -16,8 +15,8 @@ from tinygrad_mask.backends.cpu import (
     KERNELS_VARIABLE,
     THREADS_VARIABLE,
     CpuBackend,
-    available_instruction_sets,
     get_num_threads,
+    unavailable_instruction_sets,
 )
 from tinygrad_mask.backends.interface import DeviceError
 from tinygrad_mask.backends.report.commands import add_report_arguments
@@ -69,10 +68,8 @@ def kernels_command(arguments: argparse.Namespace) -> None:
             f"{found['threads']} threads"
         )
     print(f"  can run here:   {', '.join(found['available']) or 'none'}")
-    missing = {"not built": found["not_built"], "not for this processor": found["not_runnable"]}
-    for why, names in missing.items():
-        if names:
-            print(f"  {why + ':':<15} {', '.join(names)}")
+    for why in found["unavailable"].values():
+        print(f"  {why}")
     for variable, value in found["environment"].items():
         print(f"  {variable}: {'not set' if value is None else value}")
 
@@ -81,14 +78,12 @@ def describe_kernels() -> dict[str, Any]:
     """Return what the command prints, by name."""
     backend = get_backend("cpu")
     compiled = backend if isinstance(backend, CpuBackend) else None
-    available = available_instruction_sets()
-    built = [s for s in INSTRUCTION_SETS if find_spec(f"tinygrad_mask.backends._cpu_{s}")]
+    unavailable = unavailable_instruction_sets()
     return {
         "in_use": compiled.instruction_set if compiled else "reference",
         "vector_bits": 8 * compiled.kernels.vector_bytes() if compiled else None,
         "threads": get_num_threads() if compiled else 1,
-        "available": available,
-        "not_built": [s for s in INSTRUCTION_SETS if s not in built],
-        "not_runnable": [s for s in built if s not in available],
+        "available": [name for name in INSTRUCTION_SETS if name not in unavailable],
+        "unavailable": unavailable,
         "environment": {v: os.environ.get(v) for v in (KERNELS_VARIABLE, THREADS_VARIABLE)},
     }

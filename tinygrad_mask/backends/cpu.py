@@ -35,28 +35,36 @@ MOST_THREADS = 1024
 def load_kernels(instruction_set: str) -> Any:
     """Return the kernels compiled for an instruction set.
 
-    Raises `DeviceError` where they were not built, or where this processor cannot run them.
+    Raises `DeviceError` where they were not built, cannot be loaded, or not run by this processor.
     """
     try:
         # Any processor of the kind can load this one, which asks it what else it can do.
         baseline = importlib.import_module("tinygrad_mask.backends._cpu_baseline")
-        if instruction_set not in baseline.runnable():
-            raise DeviceError(f"this processor cannot run kernels for {instruction_set}")
-        return importlib.import_module(f"tinygrad_mask.backends._cpu_{instruction_set}")
+        if instruction_set in baseline.runnable():
+            return importlib.import_module(f"tinygrad_mask.backends._cpu_{instruction_set}")
+        why = "this processor cannot run them"
+    except ModuleNotFoundError as error:
+        why = f"not built, was there a C++ compiler at the installation? ({error})"
     except ImportError as error:
-        raise DeviceError(f"the kernels for {instruction_set} were not built: {error}") from error
+        why = f"cannot be loaded: {error}"
+    raise DeviceError(f"kernels for {instruction_set}: {why}")
+
+
+def unavailable_instruction_sets() -> dict[str, str]:
+    """Return the instruction sets whose kernels cannot be used here, and the reason of each."""
+    reasons = {}
+    for name in INSTRUCTION_SETS:
+        try:
+            load_kernels(name)
+        except DeviceError as error:
+            reasons[name] = str(error)
+    return reasons
 
 
 def available_instruction_sets() -> list[str]:
     """Return the instruction sets whose kernels were built and can run here, best first."""
-    available = []
-    for name in INSTRUCTION_SETS:
-        try:
-            load_kernels(name)
-        except DeviceError:
-            continue
-        available.append(name)
-    return available
+    unavailable = unavailable_instruction_sets()
+    return [name for name in INSTRUCTION_SETS if name not in unavailable]
 
 
 @cache
@@ -74,16 +82,17 @@ def cpu_backend() -> ReferenceBackend:
         raise DeviceError(f"{KERNELS_VARIABLE}: expected one of {names}, got {wanted!r}")
     if wanted != "auto":
         return CpuBackend(wanted)
-    available = available_instruction_sets()
-    if not available:
-        warnings.warn(
-            "tinygrad_mask: no compiled kernels for the CPU here (was there a C++ compiler when it "
-            "was installed?); running on the much slower NumPy kernels",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return ReferenceBackend()
-    return CpuBackend(available[0])
+    unavailable = unavailable_instruction_sets()
+    for name in INSTRUCTION_SETS:
+        if name not in unavailable:
+            return CpuBackend(name)
+    warnings.warn(
+        "tinygrad_mask: no compiled kernels for the CPU here, running on the much slower NumPy "
+        f"kernels; {unavailable['baseline']}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return ReferenceBackend()
 
 
 def default_num_threads() -> int:

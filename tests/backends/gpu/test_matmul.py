@@ -203,12 +203,10 @@ def test_whatever_is_chosen_covers_the_sum_and_no_part_is_empty(
     st.integers(1, 10**4),
     st.integers(1, 8),
     st.integers(1, 512),
-    st.integers(1, 16),
 )
-def test_splits_cover_the_sum_and_none_is_empty(length, blocks, at_once, least, unit):
-    split = tiles.choose_split(length, blocks, at_once, least=least, unit=unit)
+def test_splits_cover_the_sum_and_none_is_empty(length, blocks, at_once, least):
+    split = tiles.choose_split(length, blocks, at_once, least=least)
     assert split > 0
-    assert split % unit == 0
     parts = max(-(-length // split), 1)
     assert parts == 1 or (parts - 1) * split < length
     assert parts == 1 or parts * blocks <= tiles.MULTIPROCESSORS * at_once

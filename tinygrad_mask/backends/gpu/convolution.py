@@ -272,7 +272,7 @@ def _sum_over_pixels(
         width = min(32, 1 << (outputs // packs - 1).bit_length())
         threads = width, _DEPTHWISE_THREADS // width, 1
         blocks = ceil_div(outputs, width * packs) * kh * ceil_div(kw, _DEPTHWISE_TAPS)
-        split = choose_split(s.pixels, blocks, 4, least=32 * threads[1], unit=1)
+        split = choose_split(s.pixels, blocks, 4, least=32 * threads[1])
         kernel = f"depthwise_grad_weight<{element}, {packs}"
         return _Sum("depthwise.cu", kernel, threads, blocks, s.pixels, split)
     if _few_channels_fit(launcher, s, element, _FEW_GRADIENT_ROWS, grad_output, y):
@@ -284,7 +284,7 @@ def _sum_over_pixels(
             (_FEW_THREADS, 1, 1),
             blocks,
             tiles,
-            choose_split(tiles, blocks, 4, least=2, unit=1),
+            choose_split(tiles, blocks, 4, least=2),
             _few_bytes(s, _FEW_GRADIENT_ROWS),
         )
     rows = s.taps * channels

@@ -160,11 +160,11 @@ def _cycles(tile: Tile, blocks: int, slices: int) -> float:
     return slices * max(each * products / 128, waves * alone)
 
 
-def choose_split(length: int, blocks: int, blocks_at_once: int, *, least: int, unit: int) -> int:
+def choose_split(length: int, blocks: int, blocks_at_once: int, *, least: int) -> int:
     """How long the parts are into which sums of this length are cut, of so many blocks each.
 
-    A multiple of `unit`, and as many parts as give every multiprocessor the blocks that it can run
-    at once, but none shorter than about `least`.
+    As many parts as give every multiprocessor the blocks that it can run at once, but none shorter
+    than about `least`.
     """
     parts = max(min(MULTIPROCESSORS * blocks_at_once // blocks, length // least), 1)
-    return max(ceil_div(ceil_div(length, parts), unit), 1) * unit
+    return max(ceil_div(length, parts), 1)
