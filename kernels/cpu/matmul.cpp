@@ -77,6 +77,55 @@ void multiply_row(long n, long k, const T* a, const T* b, const T* bias, Activat
     });
 }
 
+struct Range {
+    long begin, end;
+    // The part of [0, count) that is for `part` of `parts`.
+    static Range of(long count, long part, long parts) {
+        return {part_begin(count, part, parts), part_begin(count, part + 1, parts)};
+    }
+    long size() const { return end - begin; }
+};
+
+// What is multiplied: a (m, k) and b (k, n), or (n, k) if it is transposed.
+template <class T>
+struct Product {
+    long m, n, k;
+    const T* a;
+    const T* b;
+    bool b_transposed;
+};
+
+// For some rows and columns of c, which begin with a panel, c = bias (or 0) + the sums over `terms`
+// of the k.
+template <class T>
+void multiply_block(const Product<T>& p, Range rows, Range columns, Range terms, const T* bias, T* c) {
+    const long most = std::min(block_depth, std::max<long>(terms.size(), 1));
+    // A's rows are copied: apart by a power of 2 they would compete for the same cache lines.
+    const long a_step = most + lanes<T>;
+    const long width = packed_size<T>(1, columns.size());
+    Scratch<T> packed_a(rows.size() * a_step), packed_b(width * most), packed_bias(width);
+    if (bias) pack_rows<T>(bias, p.n, 0, 1, columns.begin, columns.end, packed_bias);
+    for (long first = terms.begin; first == terms.begin || first < terms.end; first += most) {
+        const long depth = std::min(most, terms.end - first);
+        for (long i = 0; i < rows.size(); i++)
+            std::copy_n(p.a + (rows.begin + i) * p.k + first, depth, packed_a + i * a_step);
+        if (p.b_transposed)
+            pack_columns<T>(p.b, p.n, p.k, first, depth, columns.begin, columns.end, packed_b);
+        else
+            pack_rows<T>(p.b, p.n, first, depth, columns.begin, columns.end, packed_b);
+        const Runs runs = {1, 0, 1, 0, depth};
+        for (long column = columns.begin; column < columns.end; column += panel_width<T>) {
+            const long before = column - columns.begin;
+            with_panel<T>(panel_columns<T>(column, p.n), [&](auto vectors) {
+                multiply_panel<T, vectors.value>(
+                    rows.size(), packed_a, a_step, runs, packed_b + before * depth,
+                    bias ? packed_bias + before : nullptr, first > terms.begin,
+                    c + rows.begin * p.n + column, p.n, p.n - column);
+            });
+        }
+    }
+}
+
 }  // namespace
 
 template <class T>
@@ -84,43 +133,35 @@ void matmul(long m, long n, long k, const T* a, const T* b, bool b_transposed, c
             Activation activation, T* c) {
     if (m == 0 || n == 0) return;
     if (m == 1 && !b_transposed) return multiply_row(n, k, a, b, bias, activation, c);
+    const Product<T> product = {m, n, k, a, b, b_transposed};
     const long panels = (n + panel_width<T> - 1) / panel_width<T>;
     const long row_blocks = (m + block_rows - 1) / block_rows;
     const int threads = m * n * k < (1 << 16) ? 1 : get_num_threads();
-    // A task is a block of rows and some of the panels: few tasks, since each copies its rows.
+    // A task is a block of rows and some of the panels: few tasks, since each copies its rows. Where
+    // there are fewer than threads, sums are cut if they are long, so that each thread reads its part of
+    // b from end to end; half of each row takes longer. Else the panels are dealt out.
     const long least = (panels + block_panels - 1) / block_panels;
-    const long groups = std::min(panels, std::max((threads + row_blocks - 1) / row_blocks, least));
-    for_each_task(row_blocks * groups, threads, [&](long task) {
-        const long block = task / groups, group = task % groups;
-        const long row = part_begin(m, block, row_blocks);
-        const long rows = part_begin(m, block + 1, row_blocks) - row;
-        const long begin = part_begin(panels, group, groups) * panel_width<T>;
-        const long end = std::min(n, part_begin(panels, group + 1, groups) * panel_width<T>);
-        const long most = std::min(block_depth, std::max<long>(k, 1));
-        // A's rows are copied: apart by a power of 2 they would compete for the same cache lines.
-        const long a_step = most + lanes<T>;
-        Scratch<T> packed_a(rows * a_step), packed_b(packed_size<T>(most, end - begin));
-        Scratch<T> packed_bias(packed_size<T>(1, end - begin));
-        if (bias) pack_rows<T>(bias, n, 0, 1, begin, end, packed_bias);
-        for (long first = 0; first == 0 || first < k; first += most) {
-            const long depth = std::min(most, k - first);
-            for (long i = 0; i < rows; i++)
-                std::copy_n(a + (row + i) * k + first, depth, packed_a + i * a_step);
-            if (b_transposed)
-                pack_columns<T>(b, n, k, first, depth, begin, end, packed_b);
-            else
-                pack_rows<T>(b, n, first, depth, begin, end, packed_b);
-            const Runs runs = {1, 0, 1, 0, depth};
-            for (long column = begin; column < end; column += panel_width<T>)
-                with_panel<T>(panel_columns<T>(column, n), [&](auto vectors) {
-                    multiply_panel<T, vectors.value>(
-                        rows, packed_a, a_step, runs, packed_b + (column - begin) * depth,
-                        bias ? packed_bias + (column - begin) : nullptr, first > 0,
-                        c + row * n + column, n, n - column);
-                });
-        }
-        for (long i = row; i < row + rows; i++)
-            activate_here(activation, c + i * n + begin, end - begin);
+    const long wanted = (threads + row_blocks - 1) / row_blocks;
+    const long cuts = std::clamp<long>(k / block_depth, 1, (wanted + least - 1) / least);
+    const long groups = std::min(panels, std::max((wanted + cuts - 1) / cuts, least));
+    Scratch<T> others((cuts - 1) * m * n);  // sums of all parts but the first, which are in c
+    for_each_task(row_blocks * groups * cuts, threads, [&](long task) {
+        const long cut = task / (row_blocks * groups), block = task / groups % row_blocks;
+        const Range rows = Range::of(m, block, row_blocks);
+        Range columns = Range::of(panels, task % groups, groups);
+        columns = {columns.begin * panel_width<T>, std::min(n, columns.end * panel_width<T>)};
+        const Range terms = Range::of(k, cut, cuts);
+        T* sums = cut == 0 ? c : others + (cut - 1) * m * n;
+        multiply_block(product, rows, columns, terms, cut == 0 ? bias : nullptr, sums);
+        if (cuts == 1)
+            for (long i = rows.begin; i < rows.end; i++)
+                activate_here(activation, c + i * n + columns.begin, columns.size());
+    });
+    if (cuts == 1) return;
+    for_each_range(m * n, 1 << 14, [&](long begin, long end) {
+        for (long cut = 1; cut < cuts; cut++)
+            for (long i = begin; i < end; i++) c[i] += others[(cut - 1) * m * n + i];
+        activate_here(activation, c + begin, end - begin);
     });
 }
 
