@@ -43,40 +43,6 @@ void pack_columns(const T* b, long n, long k, long first, long depth, long begin
     }
 }
 
-// c = f(a b + bias) for one row of a: b, read once as it lies in memory, is all that takes time.
-template <class T>
-void multiply_row(long n, long k, const T* a, const T* b, const T* bias, Activation activation,
-                  T* c) {
-    constexpr int vectors = 8;
-    constexpr long width = vectors * lanes<T>;
-    for_each_range((n + width - 1) / width, 1 + (1 << 16) / (width * (k + 1)),
-                   [&](long begin, long end) {
-        for (long block = begin; block < end; block++) {
-            const long first = block * width, columns = std::min(width, n - first);
-            Vector<T> sum[vectors];
-            for (int v = 0; v < vectors; v++)
-                sum[v] = bias ? load_columns(bias + first + v * lanes<T>, columns - v * lanes<T>)
-                              : Vector<T>{};
-            const T* row = b + first;
-            if (columns == width)
-                for (long i = 0; i < k; i++, row += n) {
-                    const Vector<T> ai = broadcast(a[i]);
-#pragma GCC unroll 8
-                    for (int v = 0; v < vectors; v++) sum[v] += ai * load(row + v * lanes<T>);
-                }
-            else
-                for (long i = 0; i < k; i++, row += n) {
-                    const Vector<T> ai = broadcast(a[i]);
-                    for (int v = 0; v < vectors; v++)
-                        sum[v] += ai * load_columns(row + v * lanes<T>, columns - v * lanes<T>);
-                }
-            for (int v = 0; v < vectors; v++)
-                store_columns(c + first + v * lanes<T>, sum[v], columns - v * lanes<T>);
-            activate_here(activation, c + first, columns);
-        }
-    });
-}
-
 struct Range {
     long begin, end;
     // The part of [0, count) that is for `part` of `parts`.
@@ -94,6 +60,44 @@ struct Product {
     const T* b;
     bool b_transposed;
 };
+
+// c += the sums over `terms` of the k, for one row of a and so many columns, N vectors at most.
+template <class T, int N>
+void add_row(const T* a, const T* b, long n, Range terms, long columns, T* c) {
+    constexpr long whole = (N - 1) * lanes<T>;
+    Vector<T> sum[N];
+    for (int v = 0; v < N - 1; v++) sum[v] = load(c + v * lanes<T>);
+    sum[N - 1] = load_columns(c + whole, columns - whole);
+    for (long i = terms.begin; i < terms.end; i++) {
+        const T* row = b + i * n;
+        const Vector<T> ai = broadcast(a[i]);
+#pragma GCC unroll 8
+        for (int v = 0; v < N - 1; v++) sum[v] += ai * load(row + v * lanes<T>);
+        sum[N - 1] += ai * load_columns(row + whole, columns - whole);
+    }
+    for (int v = 0; v < N - 1; v++) store(c + v * lanes<T>, sum[v]);
+    store_columns(c + whole, sum[N - 1], columns - whole);
+}
+
+// For some columns of c, whose row is its only one, c = bias (or 0) + the sums over `terms` of the k: b,
+// read once as it lies in memory, is all that takes time. Some of its rows at a time, so that what is
+// read lies close together.
+template <class T>
+void multiply_row(const Product<T>& p, Range columns, Range terms, const T* bias, T* c) {
+    constexpr int vectors = 8;
+    constexpr long width = vectors * lanes<T>, rows_at_once = 32;
+    for (long column = columns.begin; column < columns.end; column++)
+        c[column] = bias ? bias[column] : T(0);
+    for (long first = terms.begin; first < terms.end; first += rows_at_once) {
+        const Range some = {first, std::min(first + rows_at_once, terms.end)};
+        for (long column = columns.begin; column < columns.end; column += width) {
+            const long left = std::min(width, columns.end - column);
+            with_rows<vectors>((left + lanes<T> - 1) / lanes<T>, [&](auto count) {
+                add_row<T, count.value>(p.a, p.b + column, p.n, some, left, c + column);
+            });
+        }
+    }
+}
 
 // For some rows and columns of c, which begin with a panel, c = bias (or 0) + the sums over `terms`
 // of the k.
@@ -132,15 +136,15 @@ template <class T>
 void matmul(long m, long n, long k, const T* a, const T* b, bool b_transposed, const T* bias,
             Activation activation, T* c) {
     if (m == 0 || n == 0) return;
-    if (m == 1 && !b_transposed) return multiply_row(n, k, a, b, bias, activation, c);
     const Product<T> product = {m, n, k, a, b, b_transposed};
+    const bool one_row = m == 1 && !b_transposed;
     const long panels = (n + panel_width<T> - 1) / panel_width<T>;
     const long row_blocks = (m + block_rows - 1) / block_rows;
     const int threads = m * n * k < (1 << 16) ? 1 : get_num_threads();
     // A task is a block of rows and some of the panels: few tasks, since each copies its rows. Where
     // there are fewer than threads, sums are cut if they are long, so that each thread reads its part of
     // b from end to end; half of each row takes longer. Else the panels are dealt out.
-    const long least = (panels + block_panels - 1) / block_panels;
+    const long least = one_row ? 1 : (panels + block_panels - 1) / block_panels;
     const long wanted = (threads + row_blocks - 1) / row_blocks;
     const long cuts = std::clamp<long>(k / block_depth, 1, (wanted + least - 1) / least);
     const long groups = std::min(panels, std::max((wanted + cuts - 1) / cuts, least));
@@ -152,7 +156,11 @@ void matmul(long m, long n, long k, const T* a, const T* b, bool b_transposed, c
         columns = {columns.begin * panel_width<T>, std::min(n, columns.end * panel_width<T>)};
         const Range terms = Range::of(k, cut, cuts);
         T* sums = cut == 0 ? c : others + (cut - 1) * m * n;
-        multiply_block(product, rows, columns, terms, cut == 0 ? bias : nullptr, sums);
+        const T* start = cut == 0 ? bias : nullptr;
+        if (one_row)
+            multiply_row(product, columns, terms, start, sums);
+        else
+            multiply_block(product, rows, columns, terms, start, sums);
         if (cuts == 1)
             for (long i = rows.begin; i < rows.end; i++)
                 activate_here(activation, c + i * n + columns.begin, columns.size());
