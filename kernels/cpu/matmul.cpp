@@ -184,16 +184,15 @@ void matmul_transposed(long m, long n, long k, const T* a, const T* b, T* c) {
         const long depth = std::min(most, k - first);
         pack_rows<T>(b, n, first, depth, 0, n, packed_b);
         for_each_task(blocks, threads, [&](long block) {
-            const long row = part_begin(m, block, blocks);
-            const long rows = part_begin(m, block + 1, blocks) - row;
-            Scratch<T> packed_a(rows * depth);
+            const Range rows = Range::of(m, block, blocks);
+            Scratch<T> packed_a(rows.size() * depth);
             for (long i = 0; i < depth; i++)
-                std::copy_n(a + (first + i) * m + row, rows, packed_a + i * rows);
+                std::copy_n(a + (first + i) * m + rows.begin, rows.size(), packed_a + i * rows.size());
             for (long column = 0; column < n; column += panel_width<T>)
                 with_panel<T>(panel_columns<T>(column, n), [&](auto vectors) {
-                    multiply_transposed<T, vectors.value>(rows, packed_a, 1, 0, depth, rows,
-                                                          packed_b + column * depth, first > 0,
-                                                          c + row * n + column, n, n - column);
+                    multiply_transposed<T, vectors.value>(
+                        rows.size(), packed_a, 1, 0, depth, rows.size(), packed_b + column * depth,
+                        first > 0, c + rows.begin * n + column, n, n - column);
                 });
         });
     }
