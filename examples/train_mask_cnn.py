@@ -3,8 +3,8 @@
     python examples/train_mask_cnn.py                       # drawn faces, nothing to download
     python examples/train_mask_cnn.py --data PATH           # photographs; see the README
 
-The network is in tinygrad_mask/masks/classifier/models.py, the loop that trains it in training.py
-beside it, and what leads from photographs to the report in pipeline.py.
+In tinygrad_mask/masks/classifier, network/architecture.py has the network, training/trainer.py the
+loop, and runs/pipeline.py leads from photographs to the report.
 """
 
 import sys

@@ -3,7 +3,7 @@
     J = 1/N sum_i 1/2 ||y_hat_i - y_i||^2 + lambda/2 (||W1||_F^2 + ||W2||_F^2)
 
 lambda is --weight-decay. The options are those of train_mask_cnn.py; the objective is in
-tinygrad_mask/masks/classifier/recipes.py.
+tinygrad_mask/masks/classifier/training/recipes.py.
 """
 
 import sys

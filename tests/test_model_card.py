@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_mask.masks.classifier.judging import judge
-from tinygrad_mask.masks.classifier.metrics import compute_metrics, recall_of_improper
+from tinygrad_mask.masks.classifier.evaluation.judging import judge
+from tinygrad_mask.masks.classifier.evaluation.metrics import compute_metrics, recall_of_improper
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.problems import Problems
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "model_card.py"
+SCRIPT = Path(__file__).parents[1] / "studies" / "model_card.py"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn
-from tinygrad_mask.masks.classifier.recipes import slides_objective
+from tinygrad_mask.masks.classifier.training.recipes import slides_objective
 from tinygrad_mask.optim import SGD
 
 

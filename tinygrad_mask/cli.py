@@ -14,7 +14,10 @@ from tinygrad_mask.masks.classifier.model_commands import (
     add_export_arguments,
     add_predict_arguments,
 )
-from tinygrad_mask.masks.classifier.training import InterruptedRunError, TrainingDivergedError
+from tinygrad_mask.masks.classifier.training.trainer import (
+    InterruptedRunError,
+    TrainingDivergedError,
+)
 from tinygrad_mask.masks.problems import UsageError
 
 INTERRUPTED = 130

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tinygrad_mask.masks.classifier.classifier import Classifier
+    from tinygrad_mask.masks.classifier.network.classifier import Classifier
 
 
 def load_pretrained() -> "Classifier":
@@ -14,6 +14,6 @@ def load_pretrained() -> "Classifier":
     has no weights.
     """
     # Not at the top: every module below would import the whole classifier first.
-    from tinygrad_mask.masks.classifier.classifier import PRETRAINED, Classifier
+    from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
 
     return Classifier.load(PRETRAINED)

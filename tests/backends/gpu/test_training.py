@@ -12,16 +12,16 @@ import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, optim
 from tinygrad_mask.backends import cuda
 from tinygrad_mask.data import Rows
-from tinygrad_mask.masks.classifier.blocks import BLOCKS
-from tinygrad_mask.masks.classifier.classifier import Classifier, Normalisation
-from tinygrad_mask.masks.classifier.models import (
+from tinygrad_mask.masks.classifier.network.architecture import (
     KINDS,
     Architecture,
     architecture_of,
     build_model,
 )
-from tinygrad_mask.masks.classifier.recipes import RECIPES, slides_objective
-from tinygrad_mask.masks.classifier.training import Trainer, TrainingDivergedError
+from tinygrad_mask.masks.classifier.network.blocks import BLOCKS
+from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
+from tinygrad_mask.masks.classifier.training.recipes import RECIPES, slides_objective
+from tinygrad_mask.masks.classifier.training.trainer import Trainer, TrainingDivergedError
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.faces import FaceSet
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_mask.masks.classifier.loading import LoadedData, load
+from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load
 from tinygrad_mask.masks.crops import CropSettings
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygrad_mask.masks.classifier.loading import LoadedData
+from tinygrad_mask.masks.classifier.runs.loading import LoadedData
 from tinygrad_mask.masks.datasets import Photograph, open_dataset
 from tinygrad_mask.masks.datasets.humans_in_the_loop import find_annotations
 from tinygrad_mask.masks.problems import Problems, UsageError

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tinygrad_mask.masks.classifier.cross_validation import assign_folds, sides_of_fold
-from tinygrad_mask.masks.classifier.loading import LoadedData
+from tinygrad_mask.masks.classifier.runs.cross_validation import assign_folds, sides_of_fold
+from tinygrad_mask.masks.classifier.runs.loading import LoadedData
 from tinygrad_mask.masks.labels import LABELS
 
 FOLDS = 5

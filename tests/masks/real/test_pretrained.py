@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tinygrad_mask.masks import load_pretrained
-from tinygrad_mask.masks.classifier.classifier import PRETRAINED_FILE
-from tinygrad_mask.masks.classifier.metrics import Metrics, compute_metrics
+from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, compute_metrics
+from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED_FILE
 from tinygrad_mask.masks.crops import crop_face
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.labels import LABELS

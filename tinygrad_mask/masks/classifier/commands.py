@@ -6,14 +6,14 @@ import json
 import time
 from pathlib import Path
 
-from tinygrad_mask.masks.classifier import cross_validation, pipeline
-from tinygrad_mask.masks.classifier.config import RunConfig
-from tinygrad_mask.masks.classifier.metrics import format_metrics
+from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics
 from tinygrad_mask.masks.classifier.model_commands import MODEL_HELP
-from tinygrad_mask.masks.classifier.models import KINDS, architecture_of
-from tinygrad_mask.masks.classifier.recipes import RECIPES
-from tinygrad_mask.masks.classifier.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.slides_protocol import run_slides_protocol
+from tinygrad_mask.masks.classifier.network.architecture import KINDS, architecture_of
+from tinygrad_mask.masks.classifier.runs import cross_validation, pipeline
+from tinygrad_mask.masks.classifier.runs.config import RunConfig
+from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.runs.slides_protocol import run_slides_protocol
+from tinygrad_mask.masks.classifier.training.recipes import RECIPES
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.datasets import parse_classes
 from tinygrad_mask.masks.problems import UsageError

@@ -11,11 +11,11 @@ import numpy as np
 
 from tinygrad_mask.backends import get_backend
 from tinygrad_mask.files import write_file
-from tinygrad_mask.masks.classifier.classifier import PRETRAINED, Classifier
-from tinygrad_mask.masks.classifier.onnx_export import to_onnx
-from tinygrad_mask.masks.classifier.plots import plot_saliency
-from tinygrad_mask.masks.classifier.prediction import BATCH, Prediction, Speed, predict
-from tinygrad_mask.masks.classifier.saliency import saliency
+from tinygrad_mask.masks.classifier.inference.onnx_export import to_onnx
+from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Prediction, Speed, predict
+from tinygrad_mask.masks.classifier.inference.saliency import saliency
+from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+from tinygrad_mask.masks.classifier.report.plots import plot_saliency
 from tinygrad_mask.masks.datasets.box_files import read_boxes
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.problems import Problems, UsageError

@@ -1,0 +1,327 @@
+"""Write docs/model_card.md, its pictures and docs/model_card.json.
+
+    python studies/model_card.py --cross-validation runs/CV --slices slices.json --data PATH
+
+`runs/CV` is a folder that `tinygrad-mask train --cross-validate` left, `slices.json` what
+studies/slices.py wrote, `PATH` Larxel's data set. Every figure of the card comes from these; the
+JSON keeps them, and what the shipped weights say on one stored fold, for the tests.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_mask.files import write_file
+from tinygrad_mask.masks.classifier.evaluation.judging import Judgement
+from tinygrad_mask.masks.classifier.evaluation.metrics import (
+    Metrics,
+    compute_metrics,
+    recall_of_improper,
+)
+from tinygrad_mask.masks.classifier.network.classifier import (
+    PRETRAINED,
+    PRETRAINED_FILE,
+    Classifier,
+)
+from tinygrad_mask.masks.classifier.report.tables import (
+    alarm_tables,
+    by_size_table,
+    calibration_text,
+    confusion_table,
+    per_class_table,
+    results_table,
+    table,
+)
+from tinygrad_mask.masks.crops import crop_face
+from tinygrad_mask.masks.datasets import open_dataset
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.problems import Problems
+
+DOCS = Path(__file__).parents[1] / "docs"
+PICTURES = ("confusion", "precision_recall", "reliability")
+"""Those of the run folder that the card shows: no photographs, which stay where they are."""
+
+DATA = {
+    "larxel": "Face Mask Detection, by Larxel (Kaggle: andrewmvd/face-mask-detection), CC0 1.0: "
+    "683 of its 853 photographs; the others are kept apart by the project's owner",
+    "humans_in_the_loop": "Medical Mask Dataset, by Humans in the Loop, announced as CC0 1.0",
+    "synthetic": "faces that this package draws itself, MIT",
+}
+"""What the card says of each source of data."""
+
+SEEN = {
+    "beard": "a beard (nearly all the same man)",
+    "black mask": "a black or dark grey mask",
+    "dark skin": "brown or black skin",
+    "hand": "a hand at the mouth or the mask",
+    "patterned mask": "a mask with a pattern, a picture or writing",
+    "profile": "a view from the side",
+}
+"""What was looked for in the photographs, by the names of larxel_attributes.csv."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cross-validation", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--slices", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--data", required=True, metavar="PATH")
+    parser.add_argument("--docs", type=Path, default=DOCS, metavar="FOLDER")
+    parser.add_argument("--model", default=PRETRAINED, help="(default: the shipped weights)")
+    arguments = parser.parse_args()
+    folder = arguments.cross_validation
+    classifier = Classifier.load(arguments.model)
+    path = PRETRAINED_FILE if arguments.model == PRETRAINED else Path(arguments.model)
+    with (folder / "predictions.csv").open(newline="") as file:
+        predictions = list(csv.DictReader(file))
+    config = json.loads((folder / "config.json").read_bytes())
+    if (
+        config["crops"] != asdict(classifier.crops)
+        or config["model"] != classifier.architecture.kind
+    ):
+        parser.error(f"{arguments.model} was not trained with the settings of {folder}")
+    content = {
+        "model": facts(classifier, path),
+        "config": config,
+        "sources": sorted({row["source"] for row in predictions}),
+        "photographs": len({(row["source"], row["photograph"]) for row in predictions}),
+        "judgement": json.loads((folder / "judgement.json").read_bytes()),
+        "slices": json.loads(arguments.slices.read_bytes()),
+        "stored_fold": stored_fold(classifier, predictions, arguments.data),
+    }
+    pictures = arguments.docs / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    shown = [name for name in PICTURES if (folder / f"{name}.png").exists()]
+    for name in shown:
+        picture = (folder / f"{name}.png").read_bytes()
+        write_file(pictures / f"card_{name}.png", picture, overwrite=True)
+    card = model_card(content, shown)
+    write_file(arguments.docs / "model_card.md", card.encode(), overwrite=True)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_file(arguments.docs / "model_card.json", f"{text}\n".encode(), overwrite=True)
+
+
+def facts(classifier: Classifier, path: Path) -> dict[str, Any]:
+    """Return what there is to say of the weights without asking them anything."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    return {
+        "architecture": asdict(classifier.architecture),
+        "crops": asdict(classifier.crops),
+        "mirrored": classifier.mirrored,
+        "temperature": classifier.temperature,
+        "parameters": classifier.model.parameter_count(),
+        "bytes": file.stat().st_size,
+    }
+
+
+def stored_fold(
+    classifier: Classifier, predictions: Sequence[Mapping[str, str]], data: str
+) -> dict[str, Any]:
+    """Return the photographs of fold 1, and what weights trained on them say of their faces."""
+    names = sorted({row["photograph"] for row in predictions if row["fold"] == "1"})
+    return {"photographs": names, "metrics": fold_metrics(classifier, names, data).to_json()}
+
+
+def fold_metrics(classifier: Classifier, names: Sequence[str], data: str) -> Metrics:
+    """Return the figures of a classifier on every face of some photographs of a data set."""
+    photographs = {photograph.name: photograph for photograph in open_dataset(data, Problems())}
+    labels, crops = [], []
+    for name in names:
+        picture = photographs[name].open()
+        for face in photographs[name].faces:
+            labels.append(LABELS.index(face.label))
+            crops.append(crop_face(picture, face.box, classifier.crops))
+    return compute_metrics(labels, classifier.scores(np.stack(crops)))
+
+
+def model_card(content: Mapping[str, Any], pictures: Sequence[str]) -> str:
+    """Return the card as Markdown."""
+    judgement = Judgement.from_json(content["judgement"])
+    config, model = content["config"], content["model"]
+    size, margin = model["crops"]["size"], model["crops"]["margin"]
+    asked = "each crop and its mirror image" if model["mirrored"] else "each crop"
+    folds = config["cross_validate"]
+    sections = [
+        "# Model card: how a face mask is worn",
+        "Written by `studies/model_card.py` from a cross-validation; every figure is one of its.",
+        "## What it is",
+        f"A convolutional network (`{model['architecture']['kind']}`, "
+        f"{model['parameters']:,} parameters, {model['bytes'] / 1e6:.2f} MB) that is given the "
+        f"crop of one face, {size} x {size} pixels in RGB (the face's box grown by "
+        f"{margin:.0%} of its longer side on each side), and says how probable each of three "
+        "classes is: `proper` (the mask covers nose, mouth and chin), `improper` (it is worn, but "
+        "leaves the nose or the mouth free) and `none`. It is asked about "
+        f"{asked}. It does not find faces.",
+        "```python\nfrom tinygrad_mask.masks import load_pretrained\n\n"
+        "classifier = load_pretrained()\n```",
+        "On the command line `pretrained` stands for it wherever a model is asked for.",
+        "It is meant for counting how masks are worn, for reminders at a door, and for teaching; "
+        "not for decisions about a person that nobody looks at again. It says nothing about who "
+        "somebody is.",
+        "## Data and licence",
+        _list(_data_lines(config, content["sources"])),
+        "As far as known, no mask was painted into a photograph. By eye, most of the faces are "
+        "those of East Asian people; those of others are few (see the slices).",
+        "The weights are under the licence of the package, MIT.",
+        "## How it is judged",
+        f"{folds} folds by photograph of {content['photographs']} photographs, near-duplicates "
+        "together: every face is judged once, by a model that never saw its photograph or a copy "
+        "of it. Intervals are by bootstrap over photographs. The settings were chosen by such "
+        "cross-validations of the same photographs, which flatters all of this a little. The "
+        "shipped weights are trained with the same settings on all of them.",
+        results_table(judgement, "faces, cross-validated"),
+        _picture(pictures, "confusion"),
+        "### Per class",
+        per_class_table(judgement),
+        _picture(pictures, "precision_recall"),
+        "### Confusion",
+        "Rows: the true class. Columns: what the models took it for.",
+        confusion_table(judgement.metrics),
+        "### By size of the face",
+        "The size is the shorter side of the face's box in its photograph, before anything is "
+        "resized.",
+        by_size_table(judgement),
+        "### Alarms",
+        "How many badly worn masks are noticed at a share of false alarms that one can live with. "
+        "The thresholds are those of these very faces; on others the false alarms may be more.",
+        *alarm_tables(judgement),
+        "### Calibration",
+        calibration_text(judgement),
+        _picture(pictures, "reliability"),
+        "## What users of such tools complain about",
+        *_slices(content["slices"]),
+        "## Where it fails, or was feared to",
+        _list(_failures(judgement, content["slices"])),
+        "## Settings",
+        _settings(config),
+        "## A check of the file",
+        _check(content["stored_fold"]),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _data_lines(config: Mapping[str, Any], sources: Sequence[str]) -> list[str]:
+    extra = [f"trained on in every fold, never judged: `{path}`" for path in config["extra"]]
+    begun = [f"began with the weights of `{config['initial']}`"] if config["initial"] else []
+    return [*(DATA.get(source, f"`{source}`") for source in sources), *extra, *begun]
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _picture(pictures: Sequence[str], name: str) -> str:
+    words = name.replace("_", " ")
+    return f"![{words}](pictures/card_{name}.png)" if name in pictures else ""
+
+
+def _slices(slices: Mapping[str, Any]) -> list[str]:
+    least = slices["least_size"]
+    return [
+        f"**Seen.** Faces of at least {least:g} px in the photographs, marked by eye by one "
+        "annotator (`studies/larxel_attributes.csv`), and all others of that size. Few of them "
+        "are worn improperly, so the recall of `improper` is a rough figure here.",
+        _slice_table({SEEN[name]: of for name, of in slices["seen"].items()}, "all others"),
+        f"**Changed.** The same faces of at least {least:g} px, changed, and as they are.",
+        _slice_table(slices["changed"], "as they are"),
+        f"**Drawn.** {slices['drawn_pairs']} pairs of drawn faces that differ in one thing; the "
+        "shipped weights. What counts is the difference: a drawn face is not a photograph.",
+        _slice_table(slices["drawn"], "the same without"),
+    ]
+
+
+def _slice_table(slices: Mapping[str, Any], beside: str) -> str:
+    rows: list[list[str]] = []
+    last = None
+    # Halves that several slices share stand once, before them.
+    for name, halves in slices.items():
+        parts = [(name, halves["with"])]
+        if halves["without"] != last:
+            parts.insert(0, (beside, halves["without"]))
+            last = halves["without"]
+        rows += [_slice_row(title, Metrics.from_json(of)) for title, of in parts]
+    header = ["", "faces", "accuracy", "baseline", "balanced accuracy", "macro-F1"]
+    return table([*header, "recall of `improper`"], rows, "lrrrrrr")
+
+
+def _slice_row(title: str, of: Metrics) -> list[str]:
+    return [
+        title,
+        f"{of.n}",
+        f"{of.accuracy:.3f}",
+        f"{of.baseline_accuracy:.3f}",
+        f"{of.balanced_accuracy:.3f}",
+        f"{of.macro_f1:.3f}",
+        recall_of_improper(of),
+    ]
+
+
+def _failures(judgement: Judgement, slices: Mapping[str, Any]) -> list[str]:
+    sizes = list(judgement.by_size.items())
+    (small, of_small), (large, of_large) = sizes[0], sizes[-1]
+    lines = [
+        f"Small faces: macro-F1 {of_small.macro_f1:.3f} at {small}, {of_large.macro_f1:.3f} at "
+        f"{large}; recall of `improper` {recall_of_improper(of_small)} against "
+        f"{recall_of_improper(of_large)}.",
+    ]
+    for kind, name, title in (
+        ("seen", "profile", "Views from the side"),
+        ("seen", "dark skin", "Brown or black skin"),
+        ("seen", "hand", "A hand at the mouth or the mask"),
+        ("changed", "low light", "Low light"),
+        ("changed", "BGR in place of RGB", "Red and blue exchanged (OpenCV reads BGR)"),
+    ):
+        with_it, without = (
+            Metrics.from_json(slices[kind][name][half]) for half in ("with", "without")
+        )
+        lines.append(
+            f"{title}: balanced accuracy {with_it.balanced_accuracy:.3f} ({with_it.n} faces), "
+            f"{without.balanced_accuracy:.3f} otherwise."
+        )
+    return [
+        *lines,
+        "Other coverings, such as a scarf, a veil, a visor or a sleeve before the mouth, are in no "
+        "class of their own: some were labelled `proper` in the data, and the model has to call "
+        "them one of the three.",
+        "Labels of tiny or blurred faces are debatable, in the data and so in these figures.",
+    ]
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    flat: dict[str, Any] = {}
+    for name in ("model", "seed", "min_face"):
+        flat[name] = config[name]
+    for part in ("crops", "recipe"):
+        for name, value in config[part].items():
+            if isinstance(value, Mapping):
+                flat |= {f"{part}.{name}.{inner}": of for inner, of in value.items()}
+            else:
+                flat[f"{part}.{name}"] = value
+    rows = (
+        [name, value if isinstance(value, str) else json.dumps(value)]
+        for name, value in flat.items()
+    )
+    return table(["setting", "value"], rows, "ll")
+
+
+def _check(stored: Mapping[str, Any]) -> str:
+    metrics = Metrics.from_json(stored["metrics"])
+    return (
+        f"On the {len(stored['photographs'])} photographs of fold 1, which the shipped weights "
+        f"were trained on, they answer {metrics.n} faces with accuracy {metrics.accuracy:.4f} "
+        f"(baseline {metrics.baseline_accuracy:.4f}), balanced accuracy "
+        f"{metrics.balanced_accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f} and recall of "
+        f"`improper` {recall_of_improper(metrics)}. That says that the file is what it should be, "
+        "not how good it is; a test repeats it."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The commands from end to end, on a handful of drawn photographs."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygrad_mask import cli, serialization
+from tinygrad_mask.masks.classifier.network.classifier import Classifier
+from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.labels import LABELS
+
+EXAMPLES = Path(__file__).parents[4] / "examples"
+SMALL = ["--data", "synthetic:24", "--image-size", "8", "--epochs", "2"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert cli.main(["train", *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory):
+    """Drawn photographs as a folder of Pascal VOC."""
+    folder = tmp_path_factory.mktemp("voc")
+    names = {"proper": "with_mask", "improper": "mask_weared_incorrect", "none": "without_mask"}
+    for part in ("images", "annotations"):
+        (folder / part).mkdir()
+    for number, photograph in enumerate(synthetic_photographs(20, 5)):
+        photograph.open().save(folder / "images" / f"{number}.png")
+        objects = "".join(
+            f"<object><name>{names[face.label]}</name><bndbox>"
+            + "".join(
+                f"<{tag}>{value:.0f}</{tag}>"
+                for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), face.box, strict=True)
+            )
+            + "</bndbox></object>"
+            for face in photograph.faces
+        )
+        xml = folder / "annotations" / f"{number}.xml"
+        xml.write_text(f"<annotation>{objects}</annotation>")
+    return folder
+
+
+class TestTrain:
+    def test_the_run_folder(self, run):
+        assert sorted(os.listdir(run)) == [
+            "checkpoint.safetensors",
+            "config.json",
+            "confusion.png",
+            "curves.png",
+            "feature_maps.png",
+            "history.csv",
+            "judgement.json",
+            "metrics.json",
+            "mistakes.png",
+            "model.safetensors",
+            "precision_recall.png",
+            "reliability.png",
+            "report.md",
+            "split.json",
+        ]
+        rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        assert {"loss", "accuracy", "val_loss", "val_accuracy"} < set(rows[0])
+        config = json.loads((run / "config.json").read_text())
+        assert config["data"] == ["synthetic:24"]
+        assert config["recipe"]["epochs"] == 2
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert metrics["accuracy"] == float(rows[-1]["val_accuracy"])
+        report = (run / "report.md").read_text()
+        for path in run.glob("*.png"):
+            assert np.asarray(Image.open(path).convert("L")).std() > 1
+            assert f"({path.name})" in report
+        assert f"{metrics['macro_f1']:.3f}" in report
+        assert "| recipe.epochs | 2 |" in report
+        split = json.loads((run / "split.json").read_text())
+        sides = [set(split[side]["synthetic"]) for side in ("train", "validation")]
+        assert not sides[0] & sides[1]
+        assert len(sides[0] | sides[1]) == 24
+
+    def test_the_temperature_is_fitted_on_validation_faces_and_saved(self, run):
+        judgement = json.loads((run / "judgement.json").read_text())
+        temperature = judgement["calibration"]["temperature"]
+        assert temperature != 1
+        assert Classifier.load(run).temperature == temperature
+        assert judgement["metrics"] == json.loads((run / "metrics.json").read_text())
+
+    def test_nothing_is_overwritten(self, run, capsys):
+        before = (run / "model.safetensors").read_bytes()
+        assert cli.main(["train", *SMALL, "--out", str(run)]) == 2
+        assert (run / "model.safetensors").read_bytes() == before
+        assert "nothing in it is overwritten" in capsys.readouterr().err
+
+    def test_a_finished_run_is_not_resumed(self, run, capsys):
+        assert cli.main(["train", "--resume", str(run)]) == 2
+        assert "this run is finished" in capsys.readouterr().err
+
+    def test_resume_takes_no_settings(self, run, capsys):
+        assert cli.main(["train", "--resume", str(run), "--lr", "1"]) == 2
+        assert "takes no others, got --lr" in capsys.readouterr().err
+
+    def test_a_loss_that_is_no_number(self, capsys, tmp_path):
+        with np.errstate(all="ignore"):
+            assert cli.main(["train", *SMALL, "--lr", "1e9", "--out", str(tmp_path / "a")]) == 1
+        assert "the learning rate of 1e+09 is too high" in capsys.readouterr().err
+
+    def test_a_full_disk_ends_in_one_line_and_keeps_the_last_state(
+        self, capsys, tmp_path, monkeypatch
+    ):
+        write, count = Path.write_bytes, []
+
+        def fills_up(self, content):
+            count.append(1)
+            if len(count) > 5:  # the settings, then three files of the first epoch
+                raise OSError(28, "No space left on device", str(self))
+            return write(self, content)
+
+        monkeypatch.setattr(Path, "write_bytes", fills_up)
+        assert cli.main(["train", *SMALL, "--out", str(tmp_path / "a")]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "No space left on device" in error
+        assert (
+            len(Classifier.load(tmp_path / "a").probabilities(np.zeros((1, 8, 8, 3), np.uint8)))
+            == 1
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--data", "nowhere"], "nowhere"),
+            (["--epochs", "0"], "epochs: expected at least 1, got 0"),
+            (["--image-size", "4"], "at least 8 pixels"),
+            (["--validation", "1.5"], "between 0 and 1, got 1.5"),
+            (["--device", "cuda"], "'cuda' is not available"),
+            (["--classes", "a=b"], "a=b"),
+            (["--data", "synthetic:0"], "synthetic:0"),
+        ],
+    )
+    def test_what_cannot_be_used_gets_one_line(self, arguments, message, capsys, tmp_path):
+        assert cli.main(["train", "--out", str(tmp_path / "a"), *arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert message in error
+        assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(tmp_path, capsys):
+    arguments = [*SMALL[:-1], "30"]
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "train_mask_cnn.py", *arguments, "--out", tmp_path / "a"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "a" / "history.csv").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert f"go on with --resume {tmp_path / 'a'}" in error
+    assert "Traceback" not in error
+
+    assert cli.main(["train", "--resume", str(tmp_path / "a")]) == 0
+    assert "Epoch 30/30" in capsys.readouterr().out
+    assert cli.main(["train", *arguments, "--out", str(tmp_path / "b")]) == 0
+    states = [serialization.load(tmp_path / x / "model.safetensors")[0] for x in "ab"]
+    for name in states[0]:
+        np.testing.assert_array_equal(states[0][name], states[1][name], err_msg=name)
+
+
+class TestEvaluate:
+    def test_json_is_all_that_standard_output_gets(self, run, voc, capsys):
+        assert cli.main(["evaluate", str(run), "--data", str(voc), "--json"]) == 0
+        metrics = json.loads(capsys.readouterr().out)
+        assert list(metrics) == [
+            "n", "accuracy", "balanced_accuracy", "macro_f1", "baseline_accuracy", "per_class",
+            "confusion",
+        ]  # fmt: skip
+        assert list(metrics["per_class"]) == list(LABELS)
+        assert list(metrics["per_class"]["proper"]) == ["precision", "recall", "f1", "n"]
+        assert metrics["n"] == sum(len(p.faces) for p in synthetic_photographs(20, 5))
+
+    def test_every_face_counts_however_small(self, run, tmp_path, capsys):
+        for part in ("images", "annotations"):
+            (tmp_path / part).mkdir()
+        Image.new("RGB", (50, 40), "red").save(tmp_path / "images" / "a.png")
+        box = "<xmin>3</xmin><ymin>3</ymin><xmax>4</xmax><ymax>5</ymax>"
+        (tmp_path / "annotations" / "a.xml").write_text(
+            f"<annotation><object><name>with_mask</name><bndbox>{box}</bndbox></object></annotation>"
+        )
+        assert cli.main(["evaluate", str(run), "--data", str(tmp_path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["n"] == 1
+
+    @pytest.mark.usefixtures("undrawn")
+    def test_agrees_with_the_training_run(self, voc, tmp_path, capsys):
+        """The crops of evaluation are those of training, and so is what is said of them."""
+        arguments = ["--data", str(voc), "--image-size", "8", "--epochs", "1"]
+        assert cli.main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0
+        held_back = json.loads((tmp_path / "run" / "split.json").read_text())["validation"]
+        [names] = held_back.values()
+        for part in ("images", "annotations"):
+            (tmp_path / "part" / part).mkdir(parents=True)
+        for name in names:
+            stem = Path(name).stem
+            for file in (f"images/{stem}.png", f"annotations/{stem}.xml"):
+                (tmp_path / "part" / file).write_bytes((voc / file).read_bytes())
+        capsys.readouterr()
+        model = str(tmp_path / "run" / "model.safetensors")
+        assert cli.main(["evaluate", model, "--data", str(tmp_path / "part"), "--json"]) == 0
+        evaluated = json.loads(capsys.readouterr().out)
+        assert evaluated == json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+    def test_bad_items_are_counted_and_the_run_goes_on(self, run, voc, tmp_path, capfd):
+        for part in ("images", "annotations"):
+            (tmp_path / part).mkdir()
+        for file in ("images/0.png", "annotations/0.xml", "annotations/1.xml"):
+            (tmp_path / file).write_bytes((voc / file).read_bytes())
+        (tmp_path / "images" / "1.png").write_bytes(b"not a picture")
+        command = [sys.executable, "-m", "tinygrad_mask.cli", "evaluate", run, "--data", tmp_path]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "1.png" in result.stderr
+        assert "warning: " in result.stderr
+        assert "accuracy" in result.stdout
+
+    def test_a_model_that_is_not_there(self, voc, capsys):
+        assert cli.main(["evaluate", "nowhere.safetensors", "--data", str(voc)]) == 2
+        assert "nowhere.safetensors: cannot be read as a model" in capsys.readouterr().err
+
+
+TRAINING = (
+    "proper  improper  none",
+    "Epoch 2/2 - ",
+    "val_loss: ",
+    "always the most frequent class",
+    "balanced accuracy",
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("train_mask_cnn.py", (*TRAINING, "Conv2d(3 -> 32, 3x3, padding=same)")),
+        ("train_mask_mlp.py", (*TRAINING, "Linear(192 -> 256, no bias)")),
+        ("backprop_by_hand.py", ("largest difference",)),
+    ],
+)
+def test_examples_run_and_print_what_they_do(script, expected, tmp_path):
+    arguments = [] if script.startswith("backprop") else [*SMALL, "--out", tmp_path / "run"]
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / script, *arguments], capture_output=True, text=True, check=True
+    )
+    for text in expected:
+        assert text in result.stdout

@@ -1,0 +1,1 @@
+"""What a trained classifier is used for: predictions, explanations, export."""

@@ -1,0 +1,154 @@
+"""Asking a classifier about pictures: from image files, and boxes in them, to answers."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.data import DataLoader
+from tinygrad_mask.masks.classifier.network.classifier import Classifier
+from tinygrad_mask.masks.crops import CropSettings, crop_face
+from tinygrad_mask.masks.datasets.records import Box
+from tinygrad_mask.masks.images import read_image
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.problems import Problems
+
+BATCH = 128
+"""Faces that the model is asked about at a time."""
+
+_WORKERS = 2  # threads that decode photographs
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What was said of one face.
+
+    `image` is the path as it was given, `box` where the face is in it, None where the picture is
+    the face. `label` is the most probable of `LABELS` and `probability` how probable it is;
+    `probabilities` (3,) are those of all. `crop` (size, size, 3) is what the model saw.
+    """
+
+    image: str
+    box: Box | None
+    label: str
+    probability: float
+    probabilities: NDArray[np.float32]
+    crop: NDArray[np.uint8]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the crop, as what `json.dumps` takes."""
+        return {
+            "image": self.image,
+            "box": None if self.box is None else list(self.box),
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": dict(zip(LABELS, map(float, self.probabilities), strict=True)),
+        }
+
+
+@dataclass
+class Speed:
+    """How fast a model answered: `faces` in `seconds`, reading and cutting not counted."""
+
+    faces: int = 0
+    seconds: float = 0.0
+
+    @property
+    def faces_per_second(self) -> float | None:
+        """The faces in a second, None where there was none."""
+        return self.faces / self.seconds if self.seconds else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures by name, as what `json.dumps` takes."""
+        return {**asdict(self), "faces_per_second": self.faces_per_second, "batch": BATCH}
+
+
+def predict(
+    classifier: Classifier,
+    images: Sequence[str | Path],
+    boxes: Sequence[Sequence[Box]] | None,
+    problems: Problems,
+    *,
+    speed: Speed,
+    device: str = "cpu",
+) -> Iterator[Prediction]:
+    """Yield what the classifier says of every face, in the order of images and of boxes in each.
+
+    `boxes` has the faces' boxes of each image; without them each image is one face, cut as
+    `crop_face` cuts it without a box. Images that cannot be read and boxes outside of theirs are
+    told to `problems` and passed over. `speed` is added to. Memory does not grow with the images.
+    """
+    loader = DataLoader(_Cutter(images, boxes, classifier.crops), workers=_WORKERS, collate=list)
+    waiting: list[_Face] = []
+    for [cut] in loader:
+        for kind, detail in cut.faults:
+            problems.warn(kind, cut.image, detail)
+        waiting += cut.faces
+        while len(waiting) >= BATCH:
+            yield from _answers(classifier, waiting[:BATCH], speed, device)
+            waiting = waiting[BATCH:]
+    if waiting:
+        yield from _answers(classifier, waiting, speed, device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Face:
+    image: str
+    box: Box | None
+    crop: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What became of one image: its faces, and (kind, detail) of each fault."""
+
+    image: str
+    faces: list[_Face]
+    faults: list[tuple[str, str]]
+
+
+class _Cutter:
+    """The data set whose item i is what is cut out of image i."""
+
+    def __init__(
+        self,
+        images: Sequence[str | Path],
+        boxes: Sequence[Sequence[Box]] | None,
+        settings: CropSettings,
+    ) -> None:
+        self.images, self.boxes, self.settings = images, boxes, settings
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> _Cut:
+        cut = _Cut(str(self.images[index]), [], [])
+        try:
+            pixels = read_image(self.images[index])
+        except OSError as error:
+            reason = str(error).removeprefix(f"{cut.image}: ")
+            cut.faults.append(("image cannot be read", reason))
+            return cut
+        for box in [None] if self.boxes is None else self.boxes[index]:
+            try:
+                cut.faces.append(_Face(cut.image, box, crop_face(pixels, box, self.settings)))
+            except ValueError as error:
+                cut.faults.append(("box outside its image", str(error)))
+        return cut
+
+
+def _answers(
+    classifier: Classifier, faces: list[_Face], speed: Speed, device: str
+) -> Iterator[Prediction]:
+    crops = np.stack([face.crop for face in faces])
+    start = time.perf_counter()
+    probabilities = classifier.probabilities(crops, device)
+    speed.seconds += time.perf_counter() - start
+    speed.faces += len(faces)
+    for face, of in zip(faces, probabilities, strict=True):
+        best = int(of.argmax())
+        yield Prediction(face.image, face.box, LABELS[best], float(of[best]), of, face.crop)

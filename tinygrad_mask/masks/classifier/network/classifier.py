@@ -1,0 +1,192 @@
+"""A trained classifier: the network and all that has to be known to ask it."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask import Tensor, nn, no_grad, serialization
+from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.problems import UsageError
+
+PRETRAINED = "pretrained"
+"""What stands for the shipped weights wherever a model is asked for; a path is `./pretrained`."""
+
+PRETRAINED_FILE = Path(__file__).with_name("pretrained.safetensors")
+"""The shipped weights."""
+
+_FORMAT = "tinygrad_mask classifier 1"
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each colour, of pixels from 0 to 1; what a model subtracts."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, crops: NDArray[np.uint8] | Rows) -> "Normalisation":
+        """Measure them on crops (n, size, size, 3), a block at a time."""
+        total, squares = np.zeros(3), np.zeros(3)
+        for start in range(0, len(crops), _BATCH):
+            block = crops[start : start + _BATCH].astype(np.float64) / 255
+            total += block.sum(axis=(0, 1, 2))
+            squares += (block**2).sum(axis=(0, 1, 2))
+        count = math.prod(crops.shape[:3])
+        mean = total / count
+        # A set of plain black pictures has no deviation to divide by.
+        std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+class Classifier:
+    """A network, how its crops are cut, how their pixels are scaled, and how sure it may be.
+
+    `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`. Where
+    `mirrored` holds it is asked about each crop and about its mirror image.
+    `temperature`, positive, is what scores are divided by before the softmax. `scale` and `shift`
+    (3,), float32, make of pixels from 0 to 255 what the model takes: pixel * scale + shift.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        architecture: Architecture,
+        crops: CropSettings,
+        normalisation: Normalisation,
+        temperature: float = 1.0,
+        *,
+        mirrored: bool = False,
+    ) -> None:
+        self.model = model
+        self.architecture = architecture
+        self.crops = crops
+        self.normalisation = normalisation
+        self.temperature = temperature
+        self.mirrored = mirrored
+        mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
+        self.scale, self.shift = 1 / (255 * std), -mean / std
+
+    def inputs(self, crops: NDArray[np.uint8], device: str = "cpu") -> Tensor:
+        """Scale crops, uint8 (n, size, size, 3), to what the model takes, float32.
+
+        Raises `ValueError` for others: most networks would take any, and say something of them.
+        """
+        expected = (self.crops.size, self.crops.size, 3)
+        if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != expected:
+            raise ValueError(
+                f"classifier: expected crops as uint8 of shape (n, {expected[0]}, {expected[0]}, "
+                f"3), got {crops.dtype} of shape {crops.shape}"
+            )
+        scaled = crops * self.scale
+        scaled += self.shift
+        return Tensor.from_array(scaled).to(device)
+
+    def scores(self, crops: NDArray[np.uint8] | Rows, device: str = "cpu") -> NDArray[np.float32]:
+        """Return the model's outputs, (n, 3), batch by batch, without recording a graph.
+
+        Where each crop is asked about twice they are the mean of both answers.
+        """
+        self.model.eval()
+        with no_grad():
+            parts = [
+                self._scores(crops[start : start + _BATCH], device)
+                for start in range(0, len(crops), _BATCH)
+            ]
+        return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *parts])
+
+    def _scores(self, crops: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
+        scores = self.model(self.inputs(crops, device))
+        if self.mirrored:
+            scores = (scores + self.model(self.inputs(crops[:, :, ::-1], device))) / 2
+        return scores.numpy()
+
+    def probabilities(
+        self, crops: NDArray[np.uint8] | Rows, device: str = "cpu"
+    ) -> NDArray[np.float32]:
+        """Return the softmax of the scores divided by the temperature, (n, 3)."""
+        return self.to_probabilities(self.scores(crops, device))
+
+    def to_probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what `probabilities` makes of the model's outputs, both (n, 3).
+
+        The perceptron of the slides aims its outputs at 0 and 1 and knows no softmax: until a
+        temperature was fitted, of its numbers only the order means something.
+        """
+        return Tensor(scores / np.float32(self.temperature)).softmax().numpy()
+
+    # --- files ------------------------------------------------------------------------------
+
+    def metadata(self) -> dict[str, str]:
+        """Return all but the weights as texts, for the file."""
+        return {
+            "format": _FORMAT,
+            "labels": json.dumps(LABELS),
+            "architecture": json.dumps(asdict(self.architecture)),
+            "crops": json.dumps(asdict(self.crops)),
+            "normalisation": json.dumps(asdict(self.normalisation)),
+            "temperature": json.dumps(self.temperature),
+            "mirrored": json.dumps(self.mirrored),
+        }
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write weights and metadata to a safetensors file; see `serialization.save`."""
+        serialization.save(path, self.model.state_dict(), self.metadata(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Classifier":
+        """Read a classifier from its file, or from the run folder that holds it.
+
+        The text `pretrained` stands for the shipped weights. Raises `UsageError` where there is no
+        classifier.
+        """
+        if path == PRETRAINED and not PRETRAINED_FILE.exists():
+            raise UsageError(
+                f"{PRETRAINED}: this copy of the package has no trained weights "
+                f"({PRETRAINED_FILE.name} is not in it); name the file or run folder of a model"
+            )
+        path = PRETRAINED_FILE if path == PRETRAINED else Path(path)
+        if path.is_dir():
+            path = path / "model.safetensors"
+        try:
+            arrays, metadata = serialization.load(path)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read as a model ({error.strerror})") from error
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return cls.from_state(path, arrays, metadata)
+
+    @classmethod
+    def from_state(
+        cls, path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]
+    ) -> "Classifier":
+        """Build a classifier from what a file, here called `path`, holds."""
+        if metadata.get("format") != _FORMAT:
+            came = metadata.get("format", "no format")
+            raise UsageError(f"{path}: expected metadata of '{_FORMAT}', got {came!r}")
+        try:
+            if json.loads(metadata["labels"]) != list(LABELS):
+                raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
+            fields = json.loads(metadata["architecture"])
+            stages = {name: tuple(fields.get(name, ())) for name in ("channels", "depths")}
+            architecture = Architecture(**fields | stages)
+            crops = CropSettings(**json.loads(metadata["crops"]))
+            scale = json.loads(metadata["normalisation"])
+            normalisation = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
+            temperature = float(json.loads(metadata.get("temperature", "1")))
+            if not (math.isfinite(temperature) and temperature > 0):
+                raise ValueError(f"its temperature is {temperature}")
+            mirrored = json.loads(metadata.get("mirrored", "false")) is True
+            model = build_model(architecture, np.random.default_rng(0))
+            model.load_state_dict(arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: not a classifier as it is saved here ({error})") from error
+        return cls(model, architecture, crops, normalisation, temperature, mirrored=mirrored)

@@ -1,0 +1,1 @@
+"""Runs of the command line: settings, data, folder, and what is done from start to end."""

@@ -1,0 +1,120 @@
+"""All settings of a run, and the training that they ask for."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.network.architecture import (
+    Architecture,
+    architecture_of,
+    build_model,
+)
+from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
+from tinygrad_mask.masks.classifier.training.recipes import Recipe
+from tinygrad_mask.masks.classifier.training.trainer import Trainer
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
+from tinygrad_mask.masks.problems import UsageError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run, as `config.json` keeps them.
+
+    `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
+    `min_face` the smallest face trained on, in pixels, `graph` whether a GPU is given each step as
+    a whole (see `Trainer`). `cross_validate` is the number of folds, None for a single run; `extra`
+    are data sets that are trained on in each fold and never judged; `initial` is a model, a file or
+    run folder, whose weights training begins with in place of random ones. The rest is as in
+    `CropSettings` and `Recipe`.
+    """
+
+    data: tuple[str, ...]
+    model: str
+    recipe: Recipe
+    crops: CropSettings
+    validation: float = 0.2
+    min_face: float = MIN_FACE
+    seed: int = 0
+    device: str = "auto"
+    graph: bool = False
+    classes: Mapping[str, str] = field(default_factory=dict)
+    other_coverings: str | None = None
+    cross_validate: int | None = None
+    extra: tuple[str, ...] = ()
+    initial: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings by name, the recipe's and the crops' among them."""
+        flat = {k: v for k, v in asdict(self).items() if k not in ("recipe", "crops")}
+        return {**flat, "recipe": asdict(self.recipe), "crops": asdict(self.crops)}
+
+    @classmethod
+    def from_json(cls, path: Path, content: Mapping[str, Any]) -> "RunConfig":
+        """Return the settings that `path` holds; raises `UsageError` where they are others."""
+        try:
+            fields = dict(content)
+            for name in ("data", "extra"):
+                fields[name] = tuple(fields.get(name, ()))
+            fields["recipe"] = Recipe.from_json(fields["recipe"])
+            fields["crops"] = CropSettings(**fields["crops"])
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: not the settings of a run ({error})") from error
+
+
+def initial_classifier(config: RunConfig) -> Classifier | None:
+    """Return the model whose weights training begins with, None for random ones.
+
+    Raises `UsageError` where there is none, and for one of another network or on other crops.
+    """
+    if config.initial is None:
+        return None
+    initial = Classifier.load(config.initial)
+    architecture = architecture_of(config.model, config.crops.size)
+    if (initial.architecture, initial.crops) != (architecture, config.crops):
+        raise UsageError(
+            f"{config.initial}: expected a model to begin with of {architecture} on "
+            f"{config.crops}, got {initial.architecture} on {initial.crops}"
+        )
+    return initial
+
+
+def make_trainer(
+    config: RunConfig,
+    faces: FaceSet,
+    train_faces: NDArray[np.int64],
+    validation_faces: NDArray[np.int64],
+    architecture: Architecture | None = None,
+) -> Trainer:
+    """Return what trains a new model on some faces and judges it on others, by their positions.
+
+    `architecture` is another than the one that the settings' model stands for. Raises `UsageError`
+    as `initial_classifier`.
+    """
+    if architecture is None:
+        architecture = architecture_of(config.model, config.crops.size)
+    model = build_model(architecture, np.random.default_rng(config.seed))
+    normalisation = Normalisation.of(Rows(faces.crops, train_faces))
+    initial = initial_classifier(config)
+    if initial is not None:
+        model.load_state_dict(initial.model.state_dict())
+        normalisation = initial.normalisation
+    classifier = Classifier(
+        model, architecture, config.crops, normalisation, mirrored=config.recipe.mirrored
+    )
+    return Trainer(
+        classifier,
+        faces,
+        train_faces,
+        validation_faces,
+        config.recipe,
+        seed=config.seed,
+        device=config.device,
+        graph=config.graph,
+    )

@@ -1,0 +1,113 @@
+"""From the data sets that a run names to their faces."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygrad_mask.backends import get_backend
+from tinygrad_mask.masks.classifier.runs.config import RunConfig
+from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
+from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.datasets import open_datasets
+from tinygrad_mask.masks.duplicates import duplicate_groups
+from tinygrad_mask.masks.faces import FaceSet, cut_faces
+from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.summary import summarise
+
+WORKERS = 2
+"""Threads that decode photographs."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedData:
+    """The faces of some data sets, which of their photographs are copies, and what was left out.
+
+    `groups` (len(faces.photographs),) are those of `duplicate_groups`; `judged`, of the same shape,
+    is False for photographs that are there to be trained on only.
+    """
+
+    faces: FaceSet
+    groups: NDArray[np.int64]
+    judged: NDArray[np.bool_]
+    problems: Problems
+
+    @property
+    def summary(self) -> str:
+        """What there is to learn from, as a table."""
+        return summarise(self.faces, self.groups, self.problems)
+
+    def positions(self, photographs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions of the faces in these photographs."""
+        return np.flatnonzero(np.isin(self.faces.photograph, photographs))
+
+
+def load(
+    paths: Sequence[str],
+    crops: CropSettings,
+    *,
+    extra: Sequence[str] = (),
+    min_face: float,
+    border: int = 0,
+    classes: Mapping[str, str] | None,
+    other_coverings: str | None,
+    seed: int,
+) -> LoadedData:
+    """Open data sets, cut their faces out and find the copies among their photographs.
+
+    Those of the data sets `extra` are not judged; the rest is as in `open_dataset`, `cut_faces` and
+    `RunConfig`.
+    """
+    problems = Problems()
+    judged, others = (
+        open_datasets(some, problems, classes=classes, other_coverings=other_coverings, seed=seed)
+        for some in (paths, extra)
+    )
+    faces = cut_faces(
+        [*judged, *others],
+        crops,
+        problems,
+        min_face=min_face,
+        border=border,
+        workers=WORKERS,
+        progress=sys.stderr.isatty(),
+    )
+    to_judge = {id(photograph) for photograph in judged}
+    return LoadedData(
+        faces,
+        duplicate_groups(faces.hashes),
+        np.array([id(photograph) in to_judge for photograph in faces.photographs]),
+        problems,
+    )
+
+
+def load_for(config: RunConfig) -> LoadedData:
+    """Load the data sets of a run, with as much round the faces as its augmentation asks for."""
+    augmentation = config.recipe.augmentation
+    return load(
+        config.data,
+        config.crops,
+        extra=config.extra,
+        # Cross-validation judges every face, however small.
+        min_face=config.min_face if config.cross_validate is None else 0,
+        border=0 if augmentation is None else augmentation.border_pixels(config.crops.size),
+        classes=config.classes,
+        other_coverings=config.other_coverings,
+        seed=config.seed,
+    )
+
+
+def load_unfinished(out: Path) -> tuple[RunFolder, RunConfig, LoadedData]:
+    """Return a run that was ended before its time: its folder, its settings and their data.
+
+    Raises `UsageError` where `out` is no such run, `DeviceError` for a device that is not there.
+    """
+    folder = RunFolder(out)
+    config = RunConfig.from_json(folder.config, folder.read_config())
+    if folder.is_finished():
+        raise UsageError(f"{out}: this run is finished; there is nothing to resume")
+    get_backend(config.device)  # before the work, not after it
+    return folder, config, load_for(config)

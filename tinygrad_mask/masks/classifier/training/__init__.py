@@ -1,0 +1,1 @@
+"""Training a classifier: its recipes, augmented batches and objective."""
