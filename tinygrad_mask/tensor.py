@@ -1,5 +1,6 @@
 """`Tensor`: an array on a device, its gradient, and the operators."""
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -174,6 +175,44 @@ class Tensor(Variable):
             return self
         tensor = Tensor(self.numpy(), device=backend)
         tensor.requires_grad = self.requires_grad
+        return tensor
+
+    # --- copying and pickling ---------------------------------------------------------------
+
+    def _check_copyable(self, what: str) -> None:
+        if self.node is not None:
+            raise RuntimeError(
+                f"{what}: expected a leaf tensor, got one made by {self.node.function.name}; a "
+                "graph cannot be copied, copy detach() of this tensor"
+            )
+
+    def __copy__(self) -> "Tensor":
+        self._check_copyable("copy")
+        tensor = self._rebuild(self.backend, self.data, self.requires_grad, self.grad)
+        tensor.version = self.version
+        _attributes(tensor).update(_attributes(self))
+        return tensor
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        self._check_copyable("deepcopy")
+        tensor = self._rebuild(self.backend, self.data.copy(), self.requires_grad, None)
+        memo[id(self)] = tensor
+        tensor.grad = copy.deepcopy(self.grad, memo)
+        _attributes(tensor).update(copy.deepcopy(_attributes(self), memo))
+        return tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._check_copyable("pickle")
+        host = self.backend.to_host(self.data)
+        arguments = type(self), self.backend, host, self.requires_grad, self.grad
+        return _unpickle, arguments, _attributes(self) or None
+
+    @classmethod
+    def _rebuild(cls, backend: Backend, array: Array, requires_grad: bool, grad: Any) -> "Tensor":
+        """Return a leaf of this class that shares the memory of `array`."""
+        tensor = cls.__new__(cls)
+        tensor._set(backend, array)
+        tensor.requires_grad, tensor.grad = requires_grad, grad
         return tensor
 
     # --- gradients --------------------------------------------------------------------------
@@ -404,6 +443,21 @@ class Tensor(Variable):
     def softmax(self, axis: int = -1) -> "Tensor":
         """See `functions.softmax`."""
         return F.softmax(self, axis)
+
+
+def _unpickle(
+    cls: type[Tensor], backend: Backend, host: Array, requires_grad: bool, grad: Tensor | None
+) -> Tensor:
+    """Return the tensor that `Tensor.__reduce__` took apart."""
+    # Memory that a pickle lends may be read-only.
+    array = backend.asarray(host if host.flags.writeable else host.copy())
+    return cls._rebuild(backend, array, requires_grad, grad)
+
+
+def _attributes(tensor: Tensor) -> dict[str, Any]:
+    """The attributes that a subclass without `__slots__` gives its tensors."""
+    attributes: dict[str, Any] = getattr(tensor, "__dict__", {})
+    return attributes
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:

@@ -7,6 +7,7 @@ width, C channels of the input, O of the output, P and Q height and width of the
 """
 
 import functools
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -58,6 +59,21 @@ class Backend(ABC):
 
     asynchronous: bool = False
     """Whether a kernel's results may still be on their way when it returns; reading them waits."""
+
+    # --- copying and pickling ---------------------------------------------------------------
+
+    # There is one backend per device and process: a copy is the backend itself, and a pickle holds
+    # the device's name.
+
+    def __copy__(self) -> "Backend":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backend":
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[str], "Backend"], tuple[str]]:
+        package = importlib.import_module("tinygrad_mask.backends")  # it imports this module
+        return package.get_backend, (self.name,)
 
     # --- computing --------------------------------------------------------------------------
 
