@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from problems import Conv, Elementwise, Pool
+from cases import Conv, Elementwise, Pool
 from side_by_side import (
     Table,
     Worker,
@@ -46,7 +46,7 @@ from side_by_side import (
     write_json,
 )
 
-PROBLEMS: list[Conv | Pool | Elementwise] = [
+CASES: list[Conv | Pool | Elementwise] = [
     # 3x3, from 3 to 256 channels; the first three are those of the reference network
     Conv(32, 64, 64, 3, 32),
     Conv(32, 32, 32, 32, 64),
@@ -126,37 +126,37 @@ def those_that_agree(workers: dict[str, Worker], label: str, tolerance: float) -
 
 
 def measure(
-    problem: Conv | Pool | Elementwise,
+    case: Conv | Pool | Elementwise,
     direction: str,
     workers: dict[str, Worker],
     machine: Worker,
     rounds: int,
     device: str,
 ) -> dict[str, Any]:
-    """Return the figures of one direction of a problem."""
-    if isinstance(problem, Elementwise):  # an array of one axis has one layout
+    """Return the figures of one direction of a case."""
+    if isinstance(case, Elementwise):  # an array of one axis has one layout
         workers = {name: w for name, w in workers.items() if name != "channels_last"}
     for worker in workers.values():
-        worker.call("prepare", (problem, direction))
-    workers = those_that_agree(workers, f"{problem}, {direction}", TOLERANCES[device])
+        worker.call("prepare", (case, direction))
+    workers = those_that_agree(workers, f"{case}, {direction}", TOLERANCES[device])
 
-    is_conv, size = isinstance(problem, Conv), SGEMM_SIZES[device]
-    machine.call("prepare", ("sgemm", size) if is_conv else ("copy", problem.bytes(direction)))
+    is_conv, size = isinstance(case, Conv), SGEMM_SIZES[device]
+    machine.call("prepare", ("sgemm", size) if is_conv else ("copy", case.bytes(direction)))
     sides = {**workers, "machine": machine}
     times = take_turns(sides, rounds)
     if is_close(compare(times)["ratio"]):
         for name, more in take_turns(sides, MORE_ROUNDS * rounds).items():
             times[name] += more
     seconds = medians(times)
-    figures = {"name": str(problem), "direction": direction, "rounds": len(times["ours"])}
+    figures = {"name": str(case), "direction": direction, "rounds": len(times["ours"])}
     figures |= compare(times)
     if is_conv:
-        figures["gflops"] = problem.flops() / seconds["ours"] / 1e9
+        figures["gflops"] = case.flops() / seconds["ours"] / 1e9
         figures["sgemm_share"] = figures["gflops"] * 1e9 * seconds["machine"] / 2 / size**3
     else:
-        figures["gbytes_per_s"] = problem.bytes(direction) / seconds["ours"] / 1e9
+        figures["gbytes_per_s"] = case.bytes(direction) / seconds["ours"] / 1e9
         figures["copy_share"] = seconds["machine"] / seconds["ours"]
-        figures["beyond_cache"] = problem.bytes(direction) > cache_size(device)
+        figures["beyond_cache"] = case.bytes(direction) > cache_size(device)
     return figures
 
 
@@ -231,10 +231,10 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     chosen = [
-        (problem, direction)
-        for problem in PROBLEMS
-        for direction in problem.directions
-        if options.only.search(f"{problem}, {direction}")
+        (case, direction)
+        for case in CASES
+        for direction in case.directions
+        if options.only.search(f"{case}, {direction}")
     ]
     if not chosen:
         raise SystemExit(f"error: --only: no row's name has {options.only.pattern!r}")
@@ -255,13 +255,13 @@ def main(arguments: list[str]) -> None:
         machine.call("use", options.device)
     run = describe_run([*workers.values(), machine], options.threads)
 
-    widest = max(len(f"{problem}, {direction}") for problem, direction in chosen)
+    widest = max(len(f"{case}, {direction}") for case, direction in chosen)
     table = Table(
         widest, "ours ms", "contiguous ms", "ch.last ms", "ratio", "ours        ", "        share"
     )
     rows = []
-    for problem, direction in chosen:
-        rows.append(measure(problem, direction, workers, machine, options.rounds, options.device))
+    for case, direction in chosen:
+        rows.append(measure(case, direction, workers, machine, options.rounds, options.device))
         print_row(table, rows[-1])
     print_misses(rows)
     write_json(options.json, {"run": run | {"device": options.device}, "kernels": rows})

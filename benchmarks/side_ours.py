@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-from problems import Conv, Elementwise, Network, Pool, standard_normal
+from cases import Conv, Elementwise, Network, Pool, standard_normal
 from side_by_side import Side, TrainingSide
 
 import tinygrad_mask
@@ -144,35 +144,35 @@ class Kernels(Ours):
         return self.backend.computing()
 
     def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
-        """Get ready for a direction of a problem: on a GPU, to replay it as it was recorded."""
-        problem, direction = task
+        """Get ready for a direction of a case: on a GPU, to replay it as it was recorded."""
+        case, direction = task
         with self.around():
-            if isinstance(problem, Conv):
-                self.prepare_conv(problem, direction)
-            elif isinstance(problem, Pool):
-                self.prepare_pool(problem, direction)
+            if isinstance(case, Conv):
+                self.prepare_conv(case, direction)
+            elif isinstance(case, Pool):
+                self.prepare_pool(case, direction)
             else:
-                self.prepare_elementwise(problem, direction)
+                self.prepare_elementwise(case, direction)
         if self.backend.asynchronous:
             call = self.run
             self.run = self.backend.capture(lambda: as_tuple(call()))
             self.run()
 
-    def arrays(self, problem: Conv | Pool | Elementwise) -> list[Any]:
-        """Return the arrays of a problem, on the device."""
-        return [self.backend.asarray(array) for array in problem.arrays()]
+    def arrays(self, case: Conv | Pool | Elementwise) -> list[Any]:
+        """Return the arrays of a case, on the device."""
+        return [self.backend.asarray(array) for array in case.arrays()]
 
-    def prepare_conv(self, problem: Conv, direction: str) -> None:
+    def prepare_conv(self, case: Conv, direction: str) -> None:
         """Get ready for a convolution."""
-        x, weight, bias, grad = self.arrays(problem)
-        rows, columns = problem.padding
+        x, weight, bias, grad = self.arrays(case)
+        rows, columns = case.padding
         window = Window(
-            problem.size,
-            (problem.stride,) * 2,
+            case.size,
+            (case.stride,) * 2,
             ((rows, rows), (columns, columns)),
-            (problem.dilation,) * 2,
+            (case.dilation,) * 2,
         )
-        backend, groups = self.backend, problem.groups
+        backend, groups = self.backend, case.groups
         self.run = {
             "forward": lambda: backend.conv2d(x, weight, bias, window, groups),
             "grad_input": lambda: backend.conv2d_grad_input(grad, weight, x.shape, window, groups),
@@ -181,15 +181,13 @@ class Kernels(Ours):
             ),
         }[direction]
 
-    def prepare_pool(self, problem: Pool, direction: str) -> None:
+    def prepare_pool(self, case: Pool, direction: str) -> None:
         """Get ready for a pooling."""
-        x, grad = self.arrays(problem)
-        pad = problem.padding
-        window = Window(
-            (problem.kernel,) * 2, (problem.stride,) * 2, padding=((pad, pad), (pad, pad))
-        )
+        x, grad = self.arrays(case)
+        pad = case.padding
+        window = Window((case.kernel,) * 2, (case.stride,) * 2, padding=((pad, pad), (pad, pad)))
         backend = self.backend
-        if problem.kind == "max":
+        if case.kind == "max":
             _, taps = backend.max_pool2d(x, window)
             self.run = {
                 "forward": lambda: backend.max_pool2d(x, window)[:1],
@@ -201,11 +199,11 @@ class Kernels(Ours):
                 "grad_input": lambda: backend.avg_pool2d_grad(grad, x.shape, window, True),
             }[direction]
 
-    def prepare_elementwise(self, problem: Elementwise, direction: str) -> None:
+    def prepare_elementwise(self, case: Elementwise, direction: str) -> None:
         """Get ready for an activation."""
-        x, grad = self.arrays(problem)
-        forward = getattr(self.backend, problem.name)
-        backward = getattr(self.backend, f"{problem.name}_grad")
+        x, grad = self.arrays(case)
+        forward = getattr(self.backend, case.name)
+        backward = getattr(self.backend, f"{case.name}_grad")
         y = forward(x)
         self.run = {"forward": lambda: forward(x), "grad_input": lambda: backward(grad, y)}[
             direction

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from problems import Conv, Elementwise, Network, Pool
+from cases import Conv, Elementwise, Network, Pool
 from side_by_side import Side, TrainingSide
 from torch import nn
 
@@ -183,32 +183,32 @@ class Kernels(Torch):
         return torch.inference_mode()
 
     def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
-        """Get ready for a direction of a problem: on a GPU, to replay it as it was recorded."""
-        problem, direction = task
+        """Get ready for a direction of a case: on a GPU, to replay it as it was recorded."""
+        case, direction = task
         with self.around():
-            if isinstance(problem, Conv):
-                self.prepare_conv(problem, direction)
-            elif isinstance(problem, Pool):
-                self.prepare_pool(problem, direction)
+            if isinstance(case, Conv):
+                self.prepare_conv(case, direction)
+            elif isinstance(case, Pool):
+                self.prepare_pool(case, direction)
             else:
-                self.prepare_elementwise(problem, direction)
+                self.prepare_elementwise(case, direction)
             if self.device == "cuda":
                 self.run = record(self.run)
 
-    def prepare_conv(self, problem: Conv, direction: str) -> None:
+    def prepare_conv(self, case: Conv, direction: str) -> None:
         """Get ready for a convolution; the gradient of the bias comes with that of the weight."""
-        x, weight, bias, grad = problem.arrays()
+        x, weight, bias, grad = case.arrays()
         x, weight, grad = self.images(x), self.weights(weight), self.images(grad)
         bias = torch.from_numpy(bias).to(self.device)
-        stride, dilation = [problem.stride] * 2, [problem.dilation] * 2
-        padding, groups = list(problem.padding), problem.groups
+        stride, dilation = [case.stride] * 2, [case.dilation] * 2
+        padding, groups = list(case.padding), case.groups
 
         def backward(*wanted: bool) -> list[torch.Tensor]:
             return aten.convolution_backward(
                 grad,
                 x,
                 weight,
-                [problem.o],
+                [case.o],
                 stride,
                 padding,
                 dilation,
@@ -224,11 +224,11 @@ class Kernels(Torch):
             "grad_weight": lambda: backward(False, True, True)[1:],
         }[direction]
 
-    def prepare_pool(self, problem: Pool, direction: str) -> None:
+    def prepare_pool(self, case: Pool, direction: str) -> None:
         """Get ready for a pooling."""
-        x, grad = map(self.images, problem.arrays())
-        window = [problem.kernel] * 2, [problem.stride] * 2, [problem.padding] * 2
-        if problem.kind == "max":
+        x, grad = map(self.images, case.arrays())
+        window = [case.kernel] * 2, [case.stride] * 2, [case.padding] * 2
+        if case.kind == "max":
             rest = (*window, [1, 1], False)
             _, indices = aten.max_pool2d_with_indices(x, *rest)
             self.run = {
@@ -244,10 +244,10 @@ class Kernels(Torch):
                 "grad_input": lambda: (aten.avg_pool2d_backward(grad, x, *rest),),
             }[direction]
 
-    def prepare_elementwise(self, problem: Elementwise, direction: str) -> None:
+    def prepare_elementwise(self, case: Elementwise, direction: str) -> None:
         """Get ready for an activation."""
-        x, grad = (torch.from_numpy(array).to(self.device) for array in problem.arrays())
-        if problem.name == "sigmoid":
+        x, grad = (torch.from_numpy(array).to(self.device) for array in case.arrays())
+        if case.name == "sigmoid":
             y = torch.sigmoid(x)
             self.run = {
                 "forward": lambda: (torch.sigmoid(x),),

@@ -43,7 +43,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from problems import Conv, Network, network
+from cases import Conv, Network, network
 from side_by_side import (
     Table,
     Worker,
@@ -225,8 +225,8 @@ def measure_convolutions(
             if layer == 0 and direction == "grad_input":
                 continue
             seconds = {}
-            for name, problem in {"chosen": conv, "direct": direct}.items():
-                kernels.call("prepare", (problem, direction))
+            for name, case in {"chosen": conv, "direct": direct}.items():
+                kernels.call("prepare", (case, direction))
                 seconds[name] = medians(take_turns({name: kernels, "sgemm": machine}, rounds))
             rates = {name: 2 * SGEMM_SIZE**3 / s["sgemm"] / 1e9 for name, s in seconds.items()}
             gflops = {name: conv.flops() / s[name] / 1e9 for name, s in seconds.items()}

@@ -39,9 +39,9 @@ from tinygrad_mask.masks.classifier.report.tables import (
     table,
 )
 from tinygrad_mask.masks.crops import crop_face
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = ("confusion", "precision_recall", "reliability")
@@ -131,7 +131,7 @@ def stored_fold(
 
 def fold_metrics(classifier: Classifier, names: Sequence[str], data: str) -> Metrics:
     """Return the figures of a classifier on every face of some photographs of a data set."""
-    photographs = {photograph.name: photograph for photograph in open_dataset(data, Problems())}
+    photographs = {photograph.name: photograph for photograph in open_dataset(data, DataIssues())}
     labels, crops = [], []
     for name in names:
         picture = photographs[name].open()

@@ -40,9 +40,9 @@ from tinygrad_mask.masks.classifier.evaluation.slices import (
 from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
 from tinygrad_mask.masks.classifier.runs.cross_validation import fold_model
 from tinygrad_mask.masks.crops import clip_box
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Photograph, open_dataset
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 
 ATTRIBUTES = Path(__file__).with_name("larxel_attributes.csv")
 LEAST_SIZE = 32.0
@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with (arguments.cross_validation / "predictions.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if float(row["size"]) >= LEAST_SIZE]
-    photographs = {p.name: p for p in open_dataset(arguments.data, Problems())}
+    photographs = {p.name: p for p in open_dataset(arguments.data, DataIssues())}
     slices = {
         "seen": seen(rows),
         "changed": changed(rows, photographs, arguments.cross_validation),

@@ -21,7 +21,7 @@ LAYERS = [
     ["masks.classifier"],
     ["masks.crops", "masks.duplicates", "masks.faces", "masks.splits", "masks.summary"],
     ["masks.datasets"],
-    ["masks.images", "masks.labels", "masks.problems"],
+    ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
     ["data", "nn", "optim", "serialization", "testing"],
     ["tensor"],

@@ -10,8 +10,8 @@ import pytest
 
 from tinygrad_mask.masks.classifier.evaluation.judging import judge
 from tinygrad_mask.masks.classifier.evaluation.metrics import compute_metrics, recall_of_improper
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
-from tinygrad_mask.masks.problems import Problems
 
 SCRIPT = Path(__file__).parents[1] / "studies" / "model_card.py"
 
@@ -143,7 +143,7 @@ def test_what_was_not_judged_is_named(script, content):
 
 
 def test_attributes_are_of_faces_that_there_are(photographs):
-    faces = {p.name: len(p.faces) for p in open_dataset(photographs / "larxel", Problems())}
+    faces = {p.name: len(p.faces) for p in open_dataset(photographs / "larxel", DataIssues())}
     lines = (SCRIPT.parent / "larxel_attributes.csv").read_text().splitlines()
     assert lines[0] == "photograph,face,attributes"
     known = {"beard", "black_mask", "dark_skin", "hand", "patterned_mask", "profile"}

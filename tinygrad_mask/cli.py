@@ -18,7 +18,7 @@ from tinygrad_mask.masks.classifier.training.trainer import (
     InterruptedRunError,
     TrainingDivergedError,
 )
-from tinygrad_mask.masks.problems import UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended, as a shell says it: 128 + SIGINT."""

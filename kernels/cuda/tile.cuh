@@ -29,7 +29,7 @@
 //      lane 0   lane 1   lane 2  ...  lane 7 | lane 0   lane 1  ...          columns of a warp (64)
 //     0 1 2 3  4 5 6 7  8 9 ..               | 32 33 34 35  36 37 ..
 //
-// Every sum, or part of one that was cut, is over k in rising order: whichever of the tiles a problem
+// Every sum, or part of one that was cut, is over k in rising order: whichever of the tiles a product
 // gets, it has the same bits.
 #pragma once
 

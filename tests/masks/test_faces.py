@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from tinygrad_mask.masks.crops import CropSettings, crop_face, crop_with_border
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Box, Face, Photograph
 from tinygrad_mask.masks.duplicates import perceptual_hash
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet, cut_faces
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 SETTINGS = CropSettings(size=12)
 
@@ -36,11 +37,11 @@ class Noise:
         return Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
 
 
-def cut(photographs: Sequence[Photograph], problems: Problems, **options: float) -> FaceSet:
+def cut(photographs: Sequence[Photograph], issues: DataIssues, **options: float) -> FaceSet:
     return cut_faces(
         photographs,
         SETTINGS,
-        problems,
+        issues,
         min_face=options.get("min_face", 0),
         workers=int(options.get("workers", 0)),
         progress=False,
@@ -64,8 +65,8 @@ def some(count: int) -> list[Noise]:
 @pytest.mark.parametrize("workers", [0, 3])
 def test_every_face_is_cut_in_order_and_every_photograph_opened_once(workers: int) -> None:
     photographs = some(30)
-    problems = Problems()
-    faces = cut(photographs, problems, workers=workers)
+    issues = DataIssues()
+    faces = cut(photographs, issues, workers=workers)
     row = 0
     for index, photograph in enumerate(photographs):
         assert photograph.opened == [photograph.name]
@@ -80,15 +81,15 @@ def test_every_face_is_cut_in_order_and_every_photograph_opened_once(workers: in
             row += 1
     assert row == len(faces) == len(faces.crops)
     assert faces.labels_by_photograph() == [[f.label for f in p.faces] for p in photographs]
-    assert problems.counts() == {}
+    assert issues.counts() == {}
 
 
 def test_cuts_are_the_crops_with_their_borders() -> None:
     photographs = some(9)
     faces = cut_faces(
-        photographs, SETTINGS, Problems(), min_face=0, border=3, workers=0, progress=False
+        photographs, SETTINGS, DataIssues(), min_face=0, border=3, workers=0, progress=False
     )
-    plain = cut(photographs, Problems())
+    plain = cut(photographs, DataIssues())
     np.testing.assert_array_equal(faces.crops, plain.crops)
     np.testing.assert_array_equal(plain.cuts, plain.crops)
     assert faces.cuts.shape == (len(faces), 18, 18, 3)
@@ -98,7 +99,7 @@ def test_cuts_are_the_crops_with_their_borders() -> None:
 
 
 def test_kinds_of_the_arrays() -> None:
-    faces = cut(some(9), Problems())
+    faces = cut(some(9), DataIssues())
     kinds = [a.dtype.name for a in (faces.labels, faces.photograph, faces.face)]
     assert kinds == ["int64"] * 3
     assert (faces.sizes.dtype.name, faces.hashes.dtype.name) == ("float32", "uint64")
@@ -109,9 +110,9 @@ def test_kinds_of_the_arrays() -> None:
 
 def test_photograph_that_cannot_be_read_is_counted_and_left_out() -> None:
     one = (Face("proper", (0, 0, 20, 20)),)
-    problems = Problems()
-    faces = cut([Noise("a", one), Noise("broken", one), Noise("b", one)], problems)
-    assert problems.items == {"photograph cannot be read": ["noise/broken"]}
+    issues = DataIssues()
+    faces = cut([Noise("a", one), Noise("broken", one), Noise("b", one)], issues)
+    assert issues.items == {"photograph cannot be read": ["noise/broken"]}
     assert [photograph.name for photograph in faces.photographs] == ["a", "b"]
     assert faces.photograph.tolist() == [0, 1]
     assert len(faces.hashes) == 2
@@ -127,9 +128,9 @@ def test_box_outside_and_small_face_are_counted_and_the_rest_is_kept() -> None:
             Face("none", None),
         ),
     )
-    problems = Problems()
-    faces = cut([photograph], problems, min_face=10)
-    assert problems.counts() == {
+    issues = DataIssues()
+    faces = cut([photograph], issues, min_face=10)
+    assert issues.counts() == {
         "box outside its photograph": 1,
         "face smaller than 10 pixels": 1,
     }
@@ -139,14 +140,14 @@ def test_box_outside_and_small_face_are_counted_and_the_rest_is_kept() -> None:
 
 def test_no_face_left_is_an_error() -> None:
     with pytest.raises(UsageError, match="no face of at least 21 pixels in 30 photographs"):
-        cut(some(30), Problems(), min_face=21)
+        cut(some(30), DataIssues(), min_face=21)
     with pytest.raises(UsageError, match="no face"):
-        cut([], Problems())
+        cut([], DataIssues())
 
 
 def test_temporary_file_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    faces = cut(some(9), Problems())
+    faces = cut(some(9), DataIssues())
     assert isinstance(faces.crops, np.memmap)
     del faces
     gc.collect()
@@ -160,4 +161,4 @@ def test_no_room_for_the_crops_is_an_error() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "TemporaryFile", lambda **_: full.open("wb", buffering=0))
         with pytest.raises(UsageError, match="no room for the faces' crops"):
-            cut(some(9), Problems())
+            cut(some(9), DataIssues())

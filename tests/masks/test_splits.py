@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tinygrad_mask.masks.datasets import Box, Face
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import UsageError
 from tinygrad_mask.masks.splits import (
     Split,
     fold_photographs,

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Face, PhotographFile
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 from tinygrad_mask.masks.summary import summarise
 
 
@@ -32,11 +32,11 @@ def face_set(*labels_of: tuple[str, list[int]]) -> FaceSet:
 
 def test_table_per_source_with_copies_and_what_was_left_out() -> None:
     faces = face_set(("larxel", [0, 0, 1]), ("larxel", [2]), ("web", []), ("web", [0] * 1200))
-    problems = Problems()
+    issues = DataIssues()
     for _ in range(12):
-        problems.count("face smaller than 8 pixels", "larxel/0")
-    problems.count("photograph without annotation", "x")
-    assert summarise(faces, np.array([0, 1, 2, 1]), problems).splitlines() == [
+        issues.count("face smaller than 8 pixels", "larxel/0")
+    issues.count("photograph without annotation", "x")
+    assert summarise(faces, np.array([0, 1, 2, 1]), issues).splitlines() == [
         "source    photographs  of them copies  faces  proper  improper  none",
         "larxel              2               0      4       2         1     1",
         "web                 2               1  1,200   1,200         0     0",
@@ -49,7 +49,7 @@ def test_table_per_source_with_copies_and_what_was_left_out() -> None:
 
 
 def test_one_source_without_faults_is_two_lines() -> None:
-    lines = summarise(face_set(("a", [0])), np.array([0]), Problems()).splitlines()
+    lines = summarise(face_set(("a", [0])), np.array([0]), DataIssues()).splitlines()
     assert [line.split() for line in lines] == [
         ["source", "photographs", "of", "them", "copies", "faces", "proper", "improper", "none"],
         ["a", "1", "0", "1", "1", "0", "0"],

@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from tinygrad_mask.data import DataLoader
 from tinygrad_mask.masks.crops import CropSettings, clip_box, crop_with_border, face_size
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.records import Face, Photograph
 from tinygrad_mask.masks.duplicates import HASH_WORDS, perceptual_hash
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 MIN_FACE = 4.0
 """The default of the smallest face worth learning from: the shorter side of its box, in pixels.
@@ -80,7 +81,7 @@ class FaceSet:
 def cut_faces(
     photographs: Sequence[Photograph],
     settings: CropSettings,
-    problems: Problems,
+    issues: DataIssues,
     *,
     min_face: float,
     border: int = 0,
@@ -111,12 +112,12 @@ def cut_faces(
             bar.update()
             name = f"{photographs[index].source}/{photographs[index].name}"
             if cut.unreadable:
-                problems.warn("photograph cannot be read", name, cut.unreadable)
+                issues.warn("photograph cannot be read", name, cut.unreadable)
                 continue
             for fault in cut.outside:
-                problems.warn("box outside its photograph", name, fault)
+                issues.warn("box outside its photograph", name, fault)
             for _ in range(cut.small):
-                problems.count(f"face smaller than {min_face:g} pixels", name)
+                issues.count(f"face smaller than {min_face:g} pixels", name)
             for pixels in cut.pixels:
                 _append(file, pixels)
             rows += [(label, len(read), face, size) for label, face, size in cut.faces]

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 
 
-def summarise(faces: FaceSet, groups: NDArray[np.int64], problems: Problems) -> str:
+def summarise(faces: FaceSet, groups: NDArray[np.int64], issues: DataIssues) -> str:
     """Return a plain-text table: per source the photographs, their copies and the faces per class.
 
     `groups` (len(faces.photographs),) are those of `duplicate_groups`: a photograph is a copy where
@@ -28,8 +28,8 @@ def summarise(faces: FaceSet, groups: NDArray[np.int64], problems: Problems) -> 
         numbers = (chosen.sum(), (chosen & ~first_of_group).sum(), len(labels), *per_label)
         table.append([name, *(f"{number:,}" for number in numbers)])
     lines = _aligned(table)
-    if problems.items:
-        counts = [[f"{number:,}", kind] for kind, number in problems.counts().items()]
+    if issues.items:
+        counts = [[f"{number:,}", kind] for kind, number in issues.counts().items()]
         width = max(len(number) for number, _ in counts)
         lines += ["", "left out:", *(f"  {n:>{width}}  {kind}" for n, kind in counts)]
     return "\n".join(lines)

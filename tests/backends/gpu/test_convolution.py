@@ -1,6 +1,6 @@
 """The kernels of convolution on the emulator: each of them, each tile, and what each is for.
 
-(backends/test_convolutions.py compares with the reference whatever kernel a problem gets.)
+(backends/test_convolutions.py compares with the reference whatever kernel a convolution gets.)
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ FUSED = ["none", "relu", "sigmoid", "tanh"]
 
 
 @dataclass(frozen=True)
-class Problem:
+class Sizes:
     input_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
     window: Window
@@ -45,8 +45,8 @@ class Problem:
         return *(rng.standard_normal(shape).astype(dtype) for shape in shapes), y
 
 
-def problem(image, kernel, *, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
-    return Problem(image, kernel, Window(kernel[:2], stride, padding, dilation), groups)
+def sizes(image, kernel, *, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
+    return Sizes(image, kernel, Window(kernel[:2], stride, padding, dilation), groups)
 
 
 def computed(module, first, p, arrays, activation):
@@ -102,7 +102,7 @@ def test_each_tile_is_right_beside_its_edges(monkeypatch, tile, activation):
         convolution, "choose_tile", tiles.choose_tile.__wrapped__
     )  # remembers nothing
     channels = tile.columns + 4
-    p = problem((1, 13, 11, channels), (3, 2, channels, channels), padding=((1, 1), (1, 0)))
+    p = sizes((1, 13, 11, channels), (3, 2, channels, channels), padding=((1, 1), (1, 0)))
     kernels = check_in_any_order(p, np.float32, activation)
     assert all(tile.name("float") in k for k in kernels if k.startswith("conv2d"))
     assert {k.split("<")[0] for k in kernels} >= {
@@ -116,10 +116,10 @@ STRIP = tiles.STRIP.name("float")
 NARROW = tiles.TILES[-1].name("float")
 ODD = {kind: tile.name(kind) for kind, tile in tiles.ODD.items()}
 
-# What each kernel is for, with an activation: the problem, its dtype, and what it gets.
+# What each kernel is for, with an activation: the convolution, its dtype, and what it gets.
 KERNELS = {
     "stride and dilation": (
-        problem(
+        sizes(
             (2, 11, 9, 32),
             (3, 2, 16, 72),
             stride=(2, 3),
@@ -131,27 +131,27 @@ KERNELS = {
         ["conv2d<Tile", "conv2d_grad_input<Tile", "conv2d_grad_weight<Tile"],
     ),
     "many phases, some of no taps": (
-        problem((1, 13, 12, 8), (2, 2, 8, 4), stride=(5, 3), dilation=(5, 2)),
+        sizes((1, 13, 12, 8), (2, 2, 8, 4), stride=(5, 3), dilation=(5, 2)),
         np.float32,
         [f"conv2d<{STRIP}", f"conv2d_grad_input<{STRIP}"],
     ),
     "a large window": (
-        problem((1, 12, 14, 4), (11, 11, 4, 12), padding=((5, 5), (4, 0))),
+        sizes((1, 12, 14, 4), (11, 11, 4, 12), padding=((5, 5), (4, 0))),
         np.float32,
         ["conv2d<Tile", f"conv2d_grad_input<{STRIP}"],
     ),
     "few outputs": (
-        problem((2, 9, 16, 12), (3, 3, 12, 3), padding=SAME),
+        sizes((2, 9, 16, 12), (3, 3, 12, 3), padding=SAME),
         np.float32,
         [f"conv2d<{STRIP}, 4, 1>", f"conv2d_grad_weight<{NARROW}, 4, 1, true>"],
     ),
     "small groups": (
-        problem((2, 7, 9, 20), (3, 3, 4, 40), padding=SAME, groups=5),
+        sizes((2, 7, 9, 20), (3, 3, 4, 40), padding=SAME, groups=5),
         np.float32,
         [f"conv2d<{STRIP}", f"conv2d_grad_input<{STRIP}"],
     ),
     "odd channels": (
-        problem((2, 11, 9, 15), (3, 2, 5, 33), stride=(3, 1), padding=((2, 1), (0, 1)), groups=3),
+        sizes((2, 11, 9, 15), (3, 2, 5, 33), stride=(3, 1), padding=((2, 1), (0, 1)), groups=3),
         np.float32,
         [
             f"{k}<{ODD['float']}, 1, 1"
@@ -159,7 +159,7 @@ KERNELS = {
         ],
     ),
     "float64": (
-        problem((2, 11, 9, 8), (3, 2, 4, 40), stride=(2, 1), dilation=(2, 2), groups=2),
+        sizes((2, 11, 9, 8), (3, 2, 4, 40), stride=(2, 1), dilation=(2, 2), groups=2),
         np.float64,
         [
             f"{k}<{ODD['double']}, 1, 1"
@@ -167,44 +167,42 @@ KERNELS = {
         ],
     ),
     "three channels": (
-        problem((2, 13, 37, 3), (3, 3, 3, 40), padding=SAME),
+        sizes((2, 13, 37, 3), (3, 3, 3, 40), padding=SAME),
         np.float32,
         ["conv2d_few_channels<float, 3, 1>", "conv2d_few_channels_grad_weight<float, 3, 1, true>"],
     ),
     "three channels, strided": (
-        problem((1, 13, 37, 3), (3, 5, 3, 36), stride=(2, 2), padding=SAME, dilation=(2, 1)),
+        sizes((1, 13, 37, 3), (3, 5, 3, 36), stride=(2, 2), padding=SAME, dilation=(2, 1)),
         np.float32,
         ["conv2d_few_channels<float, 3, 2>", "conv2d_few_channels_grad_weight<float, 3, 2, true>"],
     ),
     "one channel": (
-        problem((3, 9, 9, 1), (5, 5, 1, 8), padding=SAME),
+        sizes((3, 9, 9, 1), (5, 5, 1, 8), padding=SAME),
         np.float32,
         ["conv2d_few_channels<float, 1, 1>", "conv2d_few_channels_grad_weight<float, 1, 1, true>"],
     ),
     "depthwise": (
-        problem((2, 9, 11, 36), (3, 3, 1, 36), padding=SAME, groups=36),
+        sizes((2, 9, 11, 36), (3, 3, 1, 36), padding=SAME, groups=36),
         np.float32,
         ["depthwise<float, 4>", "depthwise_grad_input<float, 4, true>"],
     ),
     "depthwise, strided and dilated": (
-        problem(
-            (2, 9, 17, 6), (5, 6, 1, 6), stride=(2, 3), padding=SAME, dilation=(1, 2), groups=6
-        ),
+        sizes((2, 9, 17, 6), (5, 6, 1, 6), stride=(2, 3), padding=SAME, dilation=(1, 2), groups=6),
         np.float64,
         ["depthwise<double, 2>", "depthwise_grad_weight<double, 2, true>"],
     ),
     "depthwise with a multiplier": (
-        problem((2, 9, 11, 5), (5, 3, 1, 15), stride=(1, 2), padding=SAME, groups=5),
+        sizes((2, 9, 11, 5), (5, 3, 1, 15), stride=(1, 2), padding=SAME, groups=5),
         np.float32,
         ["depthwise<float, 1>", "depthwise_grad_weight<float, 1, true>"],
     ),
     "a single pixel": (
-        problem((2, 9, 7, 12), (1, 1, 12, 20)),
+        sizes((2, 9, 7, 12), (1, 1, 12, 20)),
         np.float32,
         ["matmul<Tile"],
     ),
     "the whole image": (
-        problem((5, 4, 3, 8), (4, 3, 8, 12)),
+        sizes((5, 4, 3, 8), (4, 3, 8, 12)),
         np.float32,
         ["matmul<Tile"],
     ),
@@ -230,7 +228,7 @@ def test_each_kernel_is_right_in_any_order(name, arch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_long_sums_are_cut_into_parts_that_are_added_up_in_order(dtype, groups):
     # Along x every other pixel meets one tap of the three, the others two: some parts are empty.
-    p = problem(
+    p = sizes(
         (2, 8, 9, 32 * groups),
         (5, 3, 32, 32 * groups),
         stride=(1, 2),
@@ -250,17 +248,17 @@ def test_each_kernel_is_right_without_an_activation(name):
 
 
 def test_the_weights_gradient_is_summed_up_in_parts_too():
-    p = problem((4, 20, 21, 8), (3, 3, 8, 16), padding=SAME)
+    p = sizes((4, 20, 21, 8), (3, 3, 8, 16), padding=SAME)
     assert "sum_splits<float>" in check_in_any_order(p, np.float32, "relu")
 
 
-# --- any problem ----------------------------------------------------------------------------------
+# --- any sizes ------------------------------------------------------------------------------------
 
 
 @st.composite
-def problems(draw):
-    sizes = st.integers(1, 5)
-    kh, kw = draw(sizes), draw(sizes)
+def any_sizes(draw):
+    small = st.integers(1, 5)
+    kh, kw = draw(small), draw(small)
     kind = draw(st.sampled_from(["packs", "odd", "few", "depthwise"]))
     groups = draw(st.integers(1, 3))
     if kind == "packs":
@@ -273,13 +271,13 @@ def problems(draw):
         groups, channels = draw(st.integers(2, 9)), 1
         outputs = draw(st.sampled_from([1, 1, 3]))
     strides = st.integers(1, 2 if kind == "few" else 4)
-    stride, dilation = (draw(strides), draw(strides)), (draw(st.integers(1, 3)), draw(sizes))
+    stride, dilation = (draw(strides), draw(strides)), (draw(st.integers(1, 3)), draw(small))
     sides = st.integers(0, 4)
     padding = tuple((draw(sides), draw(sides)) for _ in range(2))
     least = [d * (k - 1) + 1 - sum(p) for d, k, p in zip(dilation, (kh, kw), padding, strict=True)]
     h, w = (draw(st.integers(max(n, 1), max(n, 1) + 12)) for n in least)
     n = draw(st.sampled_from([1, 2, 3, 0]))
-    return problem(
+    return sizes(
         (n, h, w, groups * channels),
         (kh, kw, channels, groups * outputs),
         stride=stride,
@@ -290,8 +288,8 @@ def problems(draw):
 
 
 @settings(max_examples=max(settings.default.max_examples // 3, 1))
-@given(problems(), generators(), st.sampled_from([np.float32, np.float64]), st.sampled_from(FUSED))
-def test_any_problem_agrees_with_the_reference(p, rng, dtype, activation):
+@given(any_sizes(), generators(), st.sampled_from([np.float32, np.float64]), st.sampled_from(FUSED))
+def test_any_sizes_agree_with_the_reference(p, rng, dtype, activation):
     arrays = p.arrays(rng, dtype, activation)
     check(Recording("check", order="random", seed=2), p, arrays, activation)
 
@@ -301,7 +299,7 @@ def test_any_problem_agrees_with_the_reference(p, rng, dtype, activation):
     ("side", "channels", "outputs"), [(64, 3, 32), (32, 32, 64), (16, 64, 128)]
 )
 def test_layers_of_a_network_agree_with_the_reference(arch, side, channels, outputs):
-    p = problem((2, side, side, channels), (3, 3, channels, outputs), padding=SAME)
+    p = sizes((2, side, side, channels), (3, 3, channels, outputs), padding=SAME)
     arrays = p.arrays(np.random.default_rng(0), np.float32, "relu")
     results = check(Recording("fast", arch), p, arrays, "relu")
     again = computed(convolution, (Recording("fast", arch),), p, arrays, "relu")
@@ -339,10 +337,10 @@ def test_arrays_that_do_not_begin_at_whole_packs_are_right_too(name):
 @pytest.mark.parametrize(
     "p",
     [
-        problem((0, 5, 6, 4), (3, 3, 4, 8)),
-        problem((2, 5, 6, 0), (3, 3, 0, 8)),
-        problem((2, 5, 6, 4), (3, 3, 4, 0)),
-        problem((2, 5, 6, 0), (1, 1, 0, 8)),
+        sizes((0, 5, 6, 4), (3, 3, 4, 8)),
+        sizes((2, 5, 6, 0), (3, 3, 0, 8)),
+        sizes((2, 5, 6, 4), (3, 3, 4, 0)),
+        sizes((2, 5, 6, 0), (1, 1, 0, 8)),
     ],
     ids=["no images", "no channels", "no outputs", "no channels, one pixel"],
 )
@@ -354,9 +352,9 @@ def test_empty_axes_are_no_special_case(p):
 @pytest.mark.parametrize(
     "p",
     [
-        problem((1, 5, 6, 4), (3, 3, 4, 8), stride=(2**31, 7), padding=SAME),
-        problem((1, 5, 6, 4), (1, 1, 4, 8), dilation=(2**31, 9), padding=SAME),
-        problem((2, 3, 4, 2), (2, 1, 1, 2), stride=(99, 99), dilation=(1, 2**20), groups=2),
+        sizes((1, 5, 6, 4), (3, 3, 4, 8), stride=(2**31, 7), padding=SAME),
+        sizes((1, 5, 6, 4), (1, 1, 4, 8), dilation=(2**31, 9), padding=SAME),
+        sizes((2, 3, 4, 2), (2, 1, 1, 2), stride=(99, 99), dilation=(1, 2**20), groups=2),
     ],
     ids=["stride", "dilation", "depthwise"],
 )
@@ -379,7 +377,7 @@ def test_steps_far_beyond_the_image_are_right(p):
 def test_sizes_that_kernels_cannot_count_are_refused(image, kernel, stride, what):
     x, weight = (np.broadcast_to(np.float32(0), shape) for shape in (image, kernel))
     window = Window(kernel[:2], (stride, stride))
-    grad = np.broadcast_to(np.float32(0), Problem(image, kernel, window).output_shape)
+    grad = np.broadcast_to(np.float32(0), Sizes(image, kernel, window).output_shape)
     launcher = Recording("fast")
     for call in (
         lambda: convolution.conv2d(launcher, x, weight, None, window, 1),

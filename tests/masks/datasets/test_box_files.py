@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.box_files import read_boxes
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 ONE, TWO = (1.0, 2.0, 30.0, 40.5), (5.0, 6.0, 7.0, 8.0)
 
@@ -18,17 +19,17 @@ def xml(*boxes):
 
 
 def read(path, *photographs):
-    problems = Problems()
-    return read_boxes(path, photographs, problems), problems
+    issues = DataIssues()
+    return read_boxes(path, photographs, issues), issues
 
 
 class TestKinds:
     def test_json_by_name(self, tmp_path):
         path = tmp_path / "boxes.json"
         path.write_text(json.dumps({"a.jpg": [ONE, TWO], "b.jpg": [], "c.jpg": [TWO]}))
-        boxes, problems = read(path, "photos/a.jpg", "b.jpg")
+        boxes, issues = read(path, "photos/a.jpg", "b.jpg")
         assert boxes == [[ONE, TWO], []]
-        assert not problems.items
+        assert not issues.items
 
     def test_json_of_one_photograph(self, tmp_path):
         path = tmp_path / "boxes.JSON"
@@ -78,9 +79,9 @@ class TestKinds:
 )
 def test_boxes_that_are_none_are_told_and_passed_over(name, content, tmp_path):
     (tmp_path / name).write_text(content)
-    boxes, problems = read(tmp_path / name, "a.jpg")
+    boxes, issues = read(tmp_path / name, "a.jpg")
     assert boxes == [[TWO]]
-    assert problems.counts() == {"box cannot be used": 4}
+    assert issues.counts() == {"box cannot be used": 4}
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Face, open_dataset
 from tinygrad_mask.masks.datasets.humans_in_the_loop import OBJECTS, read_humans_in_the_loop
 from tinygrad_mask.masks.datasets.records import PhotographFile
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 HEADER = "name,x1,x2,y1,y2,classname"
 BOX = [10, 20, 30, 50]
@@ -37,8 +38,8 @@ def with_csv(folder: Path, *rows: str, header: str = HEADER) -> Path:
 
 
 def read(folder: Path) -> tuple[list[PhotographFile], dict[str, int]]:
-    problems = Problems()
-    return read_humans_in_the_loop(folder, problems), problems.counts()
+    issues = DataIssues()
+    return read_humans_in_the_loop(folder, issues), issues.counts()
 
 
 def test_json_of_the_original_is_read(tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_json_of_the_original_is_read(tmp_path: Path) -> None:
         entry("face_no_mask", [70, 0, 80, 9]),
         *(entry(name) for name in sorted(OBJECTS)),
     )
-    (only,) = open_dataset(folder, Problems())
+    (only,) = open_dataset(folder, DataIssues())
     assert (only.source, only.name, only.ignored) == ("humans_in_the_loop", "1.jpg", ())
     assert only.faces == (
         Face("proper", (10, 20, 30, 50)),
@@ -61,7 +62,7 @@ def test_json_of_the_original_is_read(tmp_path: Path) -> None:
 def test_columns_of_the_csv_are_x1_y1_x2_y2_whatever_its_header_says(tmp_path: Path) -> None:
     photograph(tmp_path / "images")
     with_csv(tmp_path, "1.jpg,10,20,30,50,face_with_mask", "1.jpg,11,21,25,30,mask_surgical")
-    (only,) = open_dataset(tmp_path, Problems())
+    (only,) = open_dataset(tmp_path, DataIssues())
     assert only.faces == (Face("proper", (10, 20, 30, 50)),)
 
 
@@ -88,12 +89,12 @@ def test_other_coverings_are_ignored_unless_asked_for(tmp_path: Path) -> None:
     folder = with_json(
         tmp_path, entry("face_no_mask", [50, 0, 60, 9]), entry("face_other_covering")
     )
-    problems = Problems()
-    (only,) = open_dataset(folder, problems)
+    issues = DataIssues()
+    (only,) = open_dataset(folder, issues)
     assert only.ignored == ((10, 20, 30, 50),)
     assert [face.label for face in only.faces] == ["none"]
-    assert problems.counts() == {}
-    (only,) = open_dataset(folder, Problems(), other_coverings="improper")
+    assert issues.counts() == {}
+    (only,) = open_dataset(folder, DataIssues(), other_coverings="improper")
     assert only.ignored == ()
     assert [face.label for face in only.faces] == ["none", "improper"]
 
@@ -156,9 +157,9 @@ def test_json_object_that_cannot_be_used_is_counted(tmp_path: Path, bad: object)
 def test_csv_row_that_cannot_be_used_is_counted_by_its_line(tmp_path: Path, row: str) -> None:
     photograph(tmp_path)
     with_csv(tmp_path, "1.jpg,10,20,30,50,face_no_mask", "", row)
-    problems = Problems()
-    read_humans_in_the_loop(tmp_path, problems)
-    assert problems.items == {"object cannot be used": [f"{tmp_path / 'train.csv'}, line 4"]}
+    issues = DataIssues()
+    read_humans_in_the_loop(tmp_path, issues)
+    assert issues.items == {"object cannot be used": [f"{tmp_path / 'train.csv'}, line 4"]}
 
 
 def test_unknown_class_is_counted_and_ignored(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_csv_that_is_not_this_one_is_not_recognised(tmp_path: Path, content: byt
     photograph(tmp_path)
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(UsageError, match=r"not recognised as a data set; .* it has 1.jpg, train"):
-        open_dataset(tmp_path, Problems())
+        open_dataset(tmp_path, DataIssues())
 
 
 def test_csv_that_breaks_off_in_the_middle_is_an_error(tmp_path: Path) -> None:
@@ -180,13 +181,13 @@ def test_csv_that_breaks_off_in_the_middle_is_an_error(tmp_path: Path) -> None:
     rows = "1.jpg,10,20,30,50,face_no_mask\n" * 2000
     (tmp_path / "train.csv").write_bytes(f"{HEADER}\n{rows}".encode() + b"\xff\xff\xff")
     with pytest.raises(UsageError, match=r"train\.csv: cannot be read as CSV"):
-        open_dataset(tmp_path, Problems())
+        open_dataset(tmp_path, DataIssues())
 
 
 def test_csv_without_rows_is_an_error(tmp_path: Path) -> None:
     photograph(tmp_path)
     with pytest.raises(UsageError, match="no photograph with a labelled face"):
-        open_dataset(with_csv(tmp_path), Problems())
+        open_dataset(with_csv(tmp_path), DataIssues())
 
 
 def test_thumbnails_are_refused(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_thumbnails_are_refused(tmp_path: Path) -> None:
         x2 = 90 if number == 0 else 900
         rows.append(f"{number}.jpg,40,50,{x2},95,face_with_mask")
     with pytest.raises(UsageError, match=r"3 of 4 boxes .* in their original sizes are needed"):
-        open_dataset(with_csv(tmp_path, *rows), Problems())
+        open_dataset(with_csv(tmp_path, *rows), DataIssues())
 
 
 def test_folder_with_neither_is_an_error(tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Face, open_dataset
 from tinygrad_mask.masks.datasets.larxel import CLASSES, is_larxel
 from tinygrad_mask.masks.datasets.pascal_voc import read_pascal_voc
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 Item = tuple[str, tuple[object, object, object, object]]
 
@@ -41,9 +42,9 @@ def add(tmp_path: Path) -> Callable[..., Path]:
 
 
 def read(folder: Path, **classes: str) -> tuple[dict[str, tuple[Face, ...]], dict[str, int]]:
-    problems = Problems()
-    found = read_pascal_voc(folder, problems, source="voc", classes=classes)
-    return {photograph.name: photograph.faces for photograph in found}, problems.counts()
+    issues = DataIssues()
+    found = read_pascal_voc(folder, issues, source="voc", classes=classes)
+    return {photograph.name: photograph.faces for photograph in found}, issues.counts()
 
 
 def test_image_is_matched_by_stem_whatever_its_suffix(add: Callable[..., Path]) -> None:
@@ -56,7 +57,7 @@ def test_image_is_matched_by_stem_whatever_its_suffix(add: Callable[..., Path]) 
 def test_xml_beside_the_images_is_read(tmp_path: Path) -> None:
     Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
     (tmp_path / "a.xml").write_text(xml(MASK))
-    (photograph,) = open_dataset(tmp_path, Problems())
+    (photograph,) = open_dataset(tmp_path, DataIssues())
     assert photograph.source == tmp_path.name
     assert photograph.faces == (Face("proper", (10, 20, 30, 50)),)
     assert photograph.open().size == (100, 80)
@@ -67,14 +68,14 @@ def test_the_layout_of_voc_itself_is_read(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     Image.new("RGB", (100, 80)).save(tmp_path / "JPEGImages" / "a.jpg")
     (tmp_path / "Annotations" / "a.xml").write_text(xml(MASK))
-    assert len(open_dataset(tmp_path, Problems())) == 1
+    assert len(open_dataset(tmp_path, DataIssues())) == 1
 
 
 def test_larxel_is_known_by_its_file_names(add: Callable[..., Path]) -> None:
     items: list[Item] = [(name, (0, 0, 9, 9)) for name in CLASSES]
     folder = add("maksssksksss7", xml(*items))
     assert is_larxel(folder)
-    (photograph,) = open_dataset(folder, Problems())
+    (photograph,) = open_dataset(folder, DataIssues())
     assert photograph.source == "larxel"
     assert [face.label for face in photograph.faces] == ["proper", "improper", "none"]
 
@@ -89,19 +90,19 @@ def test_object_of_unknown_class_is_counted_and_ignored(
     add: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = add("a", xml(MASK, ("hat", (1, 2, 3, 4))))
-    problems = Problems()
+    issues = DataIssues()
     with caplog.at_level(logging.WARNING, logger="tinygrad_mask"):
-        (photograph,) = read_pascal_voc(folder, problems, source="voc", classes={})
+        (photograph,) = read_pascal_voc(folder, issues, source="voc", classes={})
     assert len(photograph.faces) == 1
     assert photograph.ignored == ((1, 2, 3, 4),)
-    assert problems.counts() == {"object of unknown class": 1}
+    assert issues.counts() == {"object of unknown class": 1}
     assert "a.xml (hat)" in caplog.text
 
 
 def test_no_known_class_is_an_error_that_names_them(add: Callable[..., Path]) -> None:
     folder = add("a", xml(("hat", (1, 2, 3, 4)), ("cap", (1, 2, 3, 4))))
     with pytest.raises(UsageError, match=r"it has cap, hat; .*--classes 'cap=proper"):
-        open_dataset(folder, Problems())
+        open_dataset(folder, DataIssues())
 
 
 @pytest.mark.parametrize(
@@ -193,15 +194,15 @@ def test_photographs_resized_after_annotation_are_an_error(add: Callable[..., Pa
     add("b", xml(("with_mask", (300, 60, 400, 120))))
     folder = add("c", xml(("with_mask", (50, 70, 400, 120))))
     with pytest.raises(UsageError, match=r"3 of 4 boxes .* resized after the boxes were drawn"):
-        open_dataset(folder, Problems())
+        open_dataset(folder, DataIssues())
 
 
 def test_folder_without_xml_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected XML files"):
-        read_pascal_voc(tmp_path, Problems(), source="voc", classes={})
+        read_pascal_voc(tmp_path, DataIssues(), source="voc", classes={})
 
 
 def test_nothing_but_faults_is_an_error_that_counts_them(add: Callable[..., Path]) -> None:
     folder = add("a", "<annotation>")
     with pytest.raises(UsageError, match=r"no photograph .*annotation cannot be read: 1"):
-        open_dataset(folder, Problems())
+        open_dataset(folder, DataIssues())

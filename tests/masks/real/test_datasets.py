@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Photograph, open_dataset
 from tinygrad_mask.masks.datasets.humans_in_the_loop import find_annotations
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 COPIES = (
     "13/737 61/451 74/354 156/545 287/478 327/699 410/428 435/554 514/680 653/775 656/690 "
@@ -28,17 +29,17 @@ def photographs_per_label(photographs: Sequence[Photograph]) -> Counter[str]:
 
 
 def test_larxel_has_the_faces_it_should(photographs: Path) -> None:
-    problems = Problems()
-    found = open_dataset(photographs / "larxel", problems)
+    issues = DataIssues()
+    found = open_dataset(photographs / "larxel", issues)
     assert {photograph.source for photograph in found} == {"larxel"}
     assert len(found) == 683
     assert faces_per_label(found) == {"proper": 2634, "none": 588, "improper": 103}
     assert photographs_per_label(found) == {"proper": 612, "none": 231, "improper": 78}
-    assert problems.counts() == {}
+    assert issues.counts() == {}
 
 
 def test_larxels_copies_are_found_and_nothing_else(larxel: LoadedData) -> None:
-    assert (len(larxel.faces), larxel.problems.counts()) == (3325, {})
+    assert (len(larxel.faces), larxel.issues.counts()) == (3325, {})
     groups = larxel.groups
     found = larxel.faces.photographs
     numbers = [int(photograph.name.removeprefix("maksssksksss")) for photograph in found]
@@ -50,20 +51,20 @@ def test_larxels_copies_are_found_and_nothing_else(larxel: LoadedData) -> None:
 
 
 def test_humans_in_the_loop_is_refused_for_its_thumbnails(photographs: Path) -> None:
-    problems = Problems()
+    issues = DataIssues()
     with pytest.raises(UsageError, match=r"1764 of 1764 boxes .* resized after the boxes"):
-        open_dataset(photographs / "hitl", problems)
-    counts = problems.counts()
+        open_dataset(photographs / "hitl", issues)
+    counts = issues.counts()
     assert counts["annotation without its photograph"] == 3461 - 1764
     assert counts["object cannot be used"] == 1
     assert "photograph cannot be read" not in counts
 
 
 def test_chandrikadeb7_has_the_pictures_it_should(photographs: Path) -> None:
-    problems = Problems()
-    found = open_dataset(photographs / "chandrikadeb7", problems)
+    issues = DataIssues()
+    found = open_dataset(photographs / "chandrikadeb7", issues)
     assert faces_per_label(found) == {"proper": 2101, "none": 1767}
-    assert problems.counts() == {}
+    assert issues.counts() == {}
 
 
 def test_hitl_csv_is_recognised(photographs: Path) -> None:

@@ -10,9 +10,9 @@ from tinygrad_mask.masks import load_pretrained
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, compute_metrics
 from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED_FILE
 from tinygrad_mask.masks.crops import crop_face
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 
 CARD = Path(__file__).parents[3] / "docs" / "model_card.json"
 
@@ -22,7 +22,7 @@ def test_the_shipped_weights_reproduce_the_cards_figure(photographs: Path) -> No
         pytest.skip("this copy of the package has no trained weights, or no model card")
     stored = json.loads(CARD.read_text())["stored_fold"]
     classifier = load_pretrained()
-    found = {p.name: p for p in open_dataset(photographs / "larxel", Problems())}
+    found = {p.name: p for p in open_dataset(photographs / "larxel", DataIssues())}
     labels, crops = [], []
     for name in stored["photographs"]:
         picture = found[name].open()

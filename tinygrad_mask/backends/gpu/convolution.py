@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tinygrad_mask.backends.gpu.activation import activation_grad
+from tinygrad_mask.backends.gpu.conv_shape import ConvShape, conv_shape
 from tinygrad_mask.backends.gpu.matmul import linear, linear_grad, parts_of, sum_splits
-from tinygrad_mask.backends.gpu.problem import Problem, convolution_problem
 from tinygrad_mask.backends.gpu.tiles import (
     ACTIVATIONS,
     choose_split,
@@ -59,7 +59,7 @@ def conv2d(
     `weight` is (KH, KW, C / groups, O), `bias` (O,). Raises `ValueError` where sizes are beyond
     what the kernels count with.
     """
-    s = convolution_problem(x.shape, weight.shape, window, groups)
+    s = conv_shape(x.shape, weight.shape, window, groups)
     element = c_type(x, weight, bias)
     check_shape("conv2d: bias", bias, weight.shape[3:])
     if s.is_matrix_product:
@@ -121,7 +121,7 @@ def conv2d_grad_input(
     y: Array | None = None,
 ) -> Array:
     """From `grad_output` (N, P, Q, O) the gradient of the input, (N, H, W, C)."""
-    s = convolution_problem(tuple(input_shape), weight.shape, window, groups)
+    s = conv_shape(tuple(input_shape), weight.shape, window, groups)
     element = c_type(grad_output, weight, y)
     check_shape("conv2d: grad_output", grad_output, s.result_shape)
     check_shape("conv2d: y", y, s.result_shape)
@@ -191,7 +191,7 @@ def conv2d_grad_weight(
     """From `grad_output` (N, P, Q, O) the gradients of the weight, (KH, KW, C / groups, O), and of
     the bias, (O,).
     """
-    s = convolution_problem(x.shape, tuple(weight_shape), window, groups)
+    s = conv_shape(x.shape, tuple(weight_shape), window, groups)
     element, xp = c_type(grad_output, x, y), launcher.xp
     outputs = weight_shape[3]
     check_shape("conv2d: grad_output", grad_output, s.result_shape)
@@ -264,7 +264,7 @@ class _Sum(NamedTuple):
 
 
 def _sum_over_pixels(
-    launcher: Launcher, s: Problem, element: str, grad_output: Array, x: Array, y: Array | None
+    launcher: Launcher, s: ConvShape, element: str, grad_output: Array, x: Array, y: Array | None
 ) -> _Sum:
     kh, kw, channels, outputs = s.weight_shape
     if s.is_depthwise:
@@ -309,7 +309,7 @@ def _bool(y: Array | None) -> str:
     return "false" if y is None else "true"
 
 
-def _as_rows(x: Array, s: Problem) -> Array:
+def _as_rows(x: Array, s: ConvShape) -> Array:
     """What each window meets, where `is_matrix_product`: a view (pixels, taps * channels)."""
     return x.reshape(s.pixels, s.taps * s.channels)
 
@@ -319,7 +319,7 @@ def _as_matrix(array: Array) -> Array:
     return array.reshape(math.prod(array.shape[:3]), array.shape[3])
 
 
-def _depthwise_packs(launcher: Launcher, s: Problem, *arrays: Array | None) -> int:
+def _depthwise_packs(launcher: Launcher, s: ConvShape, *arrays: Array | None) -> int:
     """How many channels a thread takes at a time."""
     itemsize = next(a.dtype.itemsize for a in arrays if a is not None)
     size = VECTOR_BYTES // itemsize
@@ -338,7 +338,7 @@ def _launch_threads(
 
 
 def _few_channels_fit(
-    launcher: Launcher, s: Problem, element: str, rows: int, *arrays: Array | None
+    launcher: Launcher, s: ConvShape, element: str, rows: int, *arrays: Array | None
 ) -> bool:
     """Whether few_channels.cu takes the problem; `arrays` are those that it accesses by packs."""
     return (
@@ -351,12 +351,12 @@ def _few_channels_fit(
     )
 
 
-def _few_tiles(s: Problem, rows: int) -> int:
+def _few_tiles(s: ConvShape, rows: int) -> int:
     p, q = s.result_size
     return s.input_shape[0] * ceil_div(p, rows) * ceil_div(q, _FEW_COLUMNS)
 
 
-def _few_bytes(s: Problem, rows: int) -> int:
+def _few_bytes(s: ConvShape, rows: int) -> int:
     """The shared memory of a block with tiles of so many rows: `Patch`, and what lies before it."""
     kh, kw, channels, _ = s.weight_shape
     (stride_h, stride_w), (dilation_h, dilation_w) = s.steps("stride"), s.steps("dilation")

@@ -16,7 +16,7 @@ from tinygrad_mask.masks.classifier.runs.slides_protocol import run_slides_proto
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.datasets import parse_classes
-from tinygrad_mask.masks.problems import UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 _DATA_HELP = (
     "a folder of photographs with boxes (Larxel, Humans in the Loop, any Pascal VOC) or of a "

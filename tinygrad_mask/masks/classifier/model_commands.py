@@ -16,9 +16,10 @@ from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Predictio
 from tinygrad_mask.masks.classifier.inference.saliency import saliency
 from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
 from tinygrad_mask.masks.classifier.report.plots import plot_saliency
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.box_files import read_boxes
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 MODEL_HELP = f"a model.safetensors, or its run folder, or {PRETRAINED}: the weights shipped here"
 
@@ -68,13 +69,13 @@ def predict_command(arguments: argparse.Namespace) -> None:
     get_backend(arguments.device)
     classifier = Classifier.load(arguments.model)
     classifier.model.to(arguments.device)
-    problems, speed = Problems(), Speed()
+    issues, speed = DataIssues(), Speed()
     boxes = None
     if arguments.boxes is not None:
-        boxes = read_boxes(arguments.boxes, arguments.images, problems)
+        boxes = read_boxes(arguments.boxes, arguments.images, issues)
     pictures = _pictures(arguments.images, arguments.out) if arguments.explain else {}
     predictions = predict(
-        classifier, arguments.images, boxes, problems, speed=speed, device=arguments.device
+        classifier, arguments.images, boxes, issues, speed=speed, device=arguments.device
     )
     shown = []
     for image, of_image in groupby(predictions, key=lambda prediction: prediction.image):
@@ -86,7 +87,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         else:
             for face in faces:
                 print(_line(face))
-    unreadable = problems.items.get("image cannot be read", [])
+    unreadable = issues.items.get("image cannot be read", [])
     if len(unreadable) == len(arguments.images):
         raise UsageError(f"none of the images can be read ({len(unreadable)} given)")
     if arguments.json:
@@ -94,7 +95,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
             "model": arguments.model,
             "faces": shown,
             "speed": speed.to_json(),
-            "passed_over": dict(problems.items),
+            "passed_over": dict(issues.items),
         }
         print(json.dumps(content, indent=1, ensure_ascii=False))
     print(_speed_line(speed), file=sys.stderr if arguments.json else sys.stdout)

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.classes import parse_classes
 from tinygrad_mask.masks.datasets.folders import class_folders, read_folders
 from tinygrad_mask.masks.datasets.humans_in_the_loop import (
@@ -16,7 +17,7 @@ from tinygrad_mask.masks.datasets.larxel import is_larxel, read_larxel
 from tinygrad_mask.masks.datasets.pascal_voc import annotation_files, read_pascal_voc
 from tinygrad_mask.masks.datasets.records import Box, Face, Photograph, PhotographFile
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 __all__ = [
     "Box",
@@ -34,7 +35,7 @@ SYNTHETIC_COUNT = 1000
 
 def open_datasets(
     paths: Sequence[str | Path],
-    problems: Problems,
+    issues: DataIssues,
     *,
     classes: Mapping[str, str] | None = None,
     other_coverings: str | None = None,
@@ -49,7 +50,7 @@ def open_datasets(
     seen: set[tuple[str, str]] = set()
     for path in paths:
         opened = open_dataset(
-            path, problems, classes=classes, other_coverings=other_coverings, seed=seed
+            path, issues, classes=classes, other_coverings=other_coverings, seed=seed
         )
         for photograph in opened:
             key = (photograph.source, photograph.name)
@@ -65,7 +66,7 @@ def open_datasets(
 
 def open_dataset(
     path: str | Path,
-    problems: Problems,
+    issues: DataIssues,
     *,
     classes: Mapping[str, str] | None = None,
     other_coverings: str | None = None,
@@ -79,7 +80,7 @@ def open_dataset(
 
     `classes` maps class names to labels, before those that are known. `other_coverings` is the
     label for faces that Humans in the Loop call covered by something else than a mask; without it
-    they are ignored. What is wrong with single items is told to `problems`.
+    they are ignored. What is wrong with single items is told to `issues`.
 
     Raises `UsageError`, in one line, where there is no data set or none that can be used.
     """
@@ -90,16 +91,16 @@ def open_dataset(
     names = dict(classes or {})
     photographs: list[PhotographFile]
     if is_larxel(folder):
-        photographs = read_larxel(folder, problems, classes=names)
+        photographs = read_larxel(folder, issues, classes=names)
     elif annotation_files(folder):
         source = folder.resolve().name
-        photographs = read_pascal_voc(folder, problems, source=source, classes=names)
+        photographs = read_pascal_voc(folder, issues, source=source, classes=names)
     elif find_annotations(folder):
         photographs = read_humans_in_the_loop(
-            folder, problems, classes=names, other_coverings=other_coverings
+            folder, issues, classes=names, other_coverings=other_coverings
         )
     elif class_folders(folder):
-        photographs = read_folders(folder, problems, classes=names)
+        photographs = read_folders(folder, issues, classes=names)
     else:
         raise UsageError(
             f"{folder}: not recognised as a data set; expected images/ and annotations/*.xml, "
@@ -107,7 +108,7 @@ def open_dataset(
             f"it has {_few(entries)}"
         )
     if not any(photograph.faces for photograph in photographs):
-        counts = ", ".join(f"{kind}: {number}" for kind, number in problems.counts().items())
+        counts = ", ".join(f"{kind}: {number}" for kind, number in issues.counts().items())
         raise UsageError(f"{folder}: no photograph with a labelled face ({counts or 'all empty'})")
     return list(photographs)
 

@@ -17,33 +17,34 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.boxes import parse_box
 from tinygrad_mask.masks.datasets.pascal_voc import read_objects
 from tinygrad_mask.masks.datasets.records import Box
-from tinygrad_mask.masks.problems import Problems, UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 _CORNERS = ["x1", "y1", "x2", "y2"]
 
 
 def read_boxes(
-    path: str | Path, photographs: Sequence[str | Path], problems: Problems
+    path: str | Path, photographs: Sequence[str | Path], issues: DataIssues
 ) -> list[list[Box]]:
     """Return for each photograph, named by its path, its boxes in the order of the file.
 
     A photograph's name is the path as it was given, or else the last part of it. A box that is none
-    is told to `problems`. Raises `UsageError` where the file cannot be read, is of no such kind, or
+    is told to `issues`. Raises `UsageError` where the file cannot be read, is of no such kind, or
     does not name one of the photographs.
     """
     path = Path(path)
     if path.is_dir():
-        return [_of_xml(path / f"{Path(photo).stem}.xml", problems) for photo in photographs]
+        return [_of_xml(path / f"{Path(photo).stem}.xml", issues) for photo in photographs]
     kind = path.suffix.lower()
     if kind == ".xml":
-        boxes: list[Box] | dict[str, list[Box]] = _of_xml(path, problems)
+        boxes: list[Box] | dict[str, list[Box]] = _of_xml(path, issues)
     elif kind == ".json":
-        boxes = _of_json(path, problems)
+        boxes = _of_json(path, issues)
     elif kind == ".csv":
-        boxes = _of_csv(path, problems)
+        boxes = _of_csv(path, issues)
     else:
         raise UsageError(f"{path}: expected a .json, .csv or .xml file of boxes, or a folder")
     if isinstance(boxes, list):
@@ -64,16 +65,16 @@ def _named(path: Path, boxes: Mapping[str, list[Box]], photograph: str | Path) -
     raise UsageError(f"{path}: has no boxes for {photograph}; it names {shown or 'nothing'}")
 
 
-def _of_xml(path: Path, problems: Problems) -> list[Box]:
+def _of_xml(path: Path, issues: DataIssues) -> list[Box]:
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file of boxes")
-    objects = read_objects(path, problems)
+    objects = read_objects(path, issues)
     if objects is None:
         raise UsageError(f"{path}: cannot be read as Pascal VOC")
     return [box for _, box in objects]
 
 
-def _of_json(path: Path, problems: Problems) -> list[Box] | dict[str, list[Box]]:
+def _of_json(path: Path, issues: DataIssues) -> list[Box] | dict[str, list[Box]]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -81,16 +82,16 @@ def _of_json(path: Path, problems: Problems) -> list[Box] | dict[str, list[Box]]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from error
     if isinstance(content, list):
-        return _parsed(path, content, problems)
+        return _parsed(path, content, issues)
     if isinstance(content, dict) and all(isinstance(rows, list) for rows in content.values()):
-        return {name: _parsed(f"{path}, {name}", rows, problems) for name, rows in content.items()}
+        return {name: _parsed(f"{path}, {name}", rows, issues) for name, rows in content.items()}
     raise UsageError(
         f"{path}: expected {{NAME: [[x1, y1, x2, y2], ...], ...}} or a list of boxes, "
         f"got {json.dumps(content):.40}"
     )
 
 
-def _of_csv(path: Path, problems: Problems) -> list[Box] | dict[str, list[Box]]:
+def _of_csv(path: Path, issues: DataIssues) -> list[Box] | dict[str, list[Box]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *rows = [row for row in csv.reader(file) if row] or [[]]
@@ -99,23 +100,23 @@ def _of_csv(path: Path, problems: Problems) -> list[Box] | dict[str, list[Box]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from error
     if header[:4] == _CORNERS:
-        return _parsed(path, [row[:4] for row in rows], problems)
+        return _parsed(path, [row[:4] for row in rows], issues)
     if header[:5] != ["name", *_CORNERS]:
         raise UsageError(
             f"{path}: expected a header that begins with name,x1,y1,x2,y2, got {','.join(header)}"
         )
     boxes: dict[str, list[Box]] = {}
     for row in rows:
-        found = _parsed(f"{path}, {row[0]}", [row[1:5]], problems)
+        found = _parsed(f"{path}, {row[0]}", [row[1:5]], issues)
         boxes.setdefault(row[0], []).extend(found)
     return boxes
 
 
-def _parsed(where: str | Path, rows: Sequence[object], problems: Problems) -> list[Box]:
+def _parsed(where: str | Path, rows: Sequence[object], issues: DataIssues) -> list[Box]:
     boxes: list[Box] = []
     for row in rows:
         try:
             boxes.append(parse_box(row if isinstance(row, list) else [row]))
         except ValueError as error:
-            problems.warn("box cannot be used", where, str(error))
+            issues.warn("box cannot be used", where, str(error))
     return boxes

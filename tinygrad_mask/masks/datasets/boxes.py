@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.records import Box, Face, PhotographFile
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import read_image_size
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 _SLACK = 2.0  # pixels by which tools and people miss the edge; Larxel's boxes leave by one
 
@@ -35,7 +36,7 @@ def _number(value: object) -> float:
 
 
 def keep_fitting(
-    photographs: Sequence[PhotographFile], problems: Problems, where: str
+    photographs: Sequence[PhotographFile], issues: DataIssues, where: str
 ) -> list[PhotographFile]:
     """Return the photographs without the faces whose boxes lie outside them.
 
@@ -53,7 +54,7 @@ def keep_fitting(
             size = read_image_size(photograph.path)
         except OSError as error:
             reason = str(error).removeprefix(f"{photograph.path}: ")
-            problems.warn("photograph cannot be read", photograph.path, reason)
+            issues.warn("photograph cannot be read", photograph.path, reason)
             continue
         faces: list[Face] = []
         for face in photograph.faces:
@@ -67,7 +68,7 @@ def keep_fitting(
             else:
                 corners = ", ".join(f"{corner:g}" for corner in face.box)
                 detail = f"({corners}) in {size[0]} x {size[1]} pixels"
-                problems.warn("box outside its photograph", photograph.path, detail)
+                issues.warn("box outside its photograph", photograph.path, detail)
         kept.append(replace(photograph, faces=tuple(faces)))
     if leaving > boxes / 2:
         raise UsageError(

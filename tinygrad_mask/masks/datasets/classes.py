@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import UsageError
 
 USUAL_NAMES: dict[str, str] = {
     **dict.fromkeys(

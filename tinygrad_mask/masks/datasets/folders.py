@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.classes import label_of, unknown_classes
 from tinygrad_mask.masks.datasets.records import Face, PhotographFile
 from tinygrad_mask.masks.images import is_image_file
-from tinygrad_mask.masks.problems import Problems
 
 
 def class_folders(folder: Path) -> dict[str, list[Path]]:
@@ -21,7 +21,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 
 
 def read_folders(
-    folder: Path, problems: Problems, *, classes: Mapping[str, str]
+    folder: Path, issues: DataIssues, *, classes: Mapping[str, str]
 ) -> list[PhotographFile]:
     """Read a folder of class folders: each picture is one face, without a box.
 
@@ -39,9 +39,9 @@ def read_folders(
     for name, pictures in pictures_of.items():
         label = labels[name]
         if label is None:
-            problems.warn("folder of unknown class", folder / name, f"{len(pictures)} pictures")
+            issues.warn("folder of unknown class", folder / name, f"{len(pictures)} pictures")
             for path in pictures:
-                problems.count("picture in a folder of unknown class", path)
+                issues.count("picture in a folder of unknown class", path)
             continue
         for path in pictures:
             relative = path.relative_to(folder).as_posix()

@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.boxes import keep_fitting, parse_box
 from tinygrad_mask.masks.datasets.classes import unknown_classes
 from tinygrad_mask.masks.datasets.records import Box, Face, PhotographFile
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import IMAGE_SUFFIXES, is_image_file
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 SOURCE = "humans_in_the_loop"
 
@@ -76,7 +77,7 @@ def find_annotations(folder: Path) -> list[Path]:
 
 def read_humans_in_the_loop(
     folder: Path,
-    problems: Problems,
+    issues: DataIssues,
     *,
     classes: Mapping[str, str] | None = None,
     other_coverings: str | None = None,
@@ -98,14 +99,14 @@ def read_humans_in_the_loop(
     if not files:
         raise UsageError(f"{folder}: expected NAME.jpg.json files or a train.csv")
     from_csv = files[0].suffix == ".csv"
-    annotations = _read_csv(files[0], problems) if from_csv else _read_jsons(files, problems)
+    annotations = _read_csv(files[0], issues) if from_csv else _read_jsons(files, issues)
     images = _images_by_name(folder)
     photographs: list[PhotographFile] = []
     unknown: set[str] = set()
     for name, objects in annotations.items():
         path = images.pop(name, None)
         if path is None:
-            problems.warn("annotation without its photograph", folder / name)
+            issues.warn("annotation without its photograph", folder / name)
             continue
         faces: list[Face] = []
         ignored: list[Box] = []
@@ -117,20 +118,20 @@ def read_humans_in_the_loop(
                 ignored.append(box)
                 if class_name != OTHER_COVERING:
                     unknown.add(class_name)
-                    problems.warn("object of unknown class", path, class_name)
+                    issues.warn("object of unknown class", path, class_name)
             elif any(_overlap(box, face.box) > _SAME_FACE for face in faces if face.box):
-                problems.count("second box on one face", path)
+                issues.count("second box on one face", path)
             else:
                 faces.append(Face(label, box))
         photographs.append(PhotographFile(SOURCE, name, path, tuple(faces), tuple(ignored)))
     for path in images.values():
-        problems.count("photograph without annotation", path)
+        issues.count("photograph without annotation", path)
     if unknown and not any(photograph.faces for photograph in photographs):
         raise unknown_classes(str(folder), sorted(unknown))
-    return keep_fitting(photographs, problems, str(folder))
+    return keep_fitting(photographs, issues, str(folder))
 
 
-def _read_jsons(paths: list[Path], problems: Problems) -> _Annotations:
+def _read_jsons(paths: list[Path], issues: DataIssues) -> _Annotations:
     annotations: _Annotations = {}
     for path in paths:
         try:
@@ -139,11 +140,11 @@ def _read_jsons(paths: list[Path], problems: Problems) -> _Annotations:
             if not (isinstance(name, str) and isinstance(entries, list)):
                 raise TypeError("FileName is no text or Annotations no list")
         except (OSError, ValueError, RecursionError) as error:
-            problems.warn("annotation cannot be read", path, str(error))
+            issues.warn("annotation cannot be read", path, str(error))
             continue
         except (KeyError, TypeError):
             detail = 'expected {"FileName": ..., "Annotations": [...]}'
-            problems.warn("annotation cannot be read", path, detail)
+            issues.warn("annotation cannot be read", path, detail)
             continue
         objects = annotations.setdefault(name, [])
         for entry in entries:
@@ -151,13 +152,13 @@ def _read_jsons(paths: list[Path], problems: Problems) -> _Annotations:
                 objects.append((str(entry["classname"]), parse_box(entry["BoundingBox"])))
             except (KeyError, TypeError):
                 detail = "expected a classname and a BoundingBox"
-                problems.warn("object cannot be used", path, detail)
+                issues.warn("object cannot be used", path, detail)
             except ValueError as error:
-                problems.warn("object cannot be used", path, str(error))
+                issues.warn("object cannot be used", path, str(error))
     return annotations
 
 
-def _read_csv(path: Path, problems: Problems) -> _Annotations:
+def _read_csv(path: Path, issues: DataIssues) -> _Annotations:
     annotations: _Annotations = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -168,7 +169,7 @@ def _read_csv(path: Path, problems: Problems) -> _Annotations:
                     objects = annotations.setdefault(row[0], [])
                     objects.append((row[5], parse_box(row[1:5])))
                 except ValueError as error:
-                    problems.warn("object cannot be used", f"{path}, line {line}", str(error))
+                    issues.warn("object cannot be used", f"{path}, line {line}", str(error))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from error
     return annotations

@@ -7,9 +7,9 @@ pixel outside their photographs.
 from collections.abc import Mapping
 from pathlib import Path
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.pascal_voc import annotation_files, read_pascal_voc
 from tinygrad_mask.masks.datasets.records import PhotographFile
-from tinygrad_mask.masks.problems import Problems
 
 SOURCE = "larxel"
 
@@ -27,7 +27,7 @@ def is_larxel(folder: Path) -> bool:
 
 
 def read_larxel(
-    folder: Path, problems: Problems, *, classes: Mapping[str, str] | None = None
+    folder: Path, issues: DataIssues, *, classes: Mapping[str, str] | None = None
 ) -> list[PhotographFile]:
     """Read the unpacked data set; see `read_pascal_voc`. `classes` overrides `CLASSES`."""
-    return read_pascal_voc(folder, problems, source=SOURCE, classes={**CLASSES, **(classes or {})})
+    return read_pascal_voc(folder, issues, source=SOURCE, classes={**CLASSES, **(classes or {})})

@@ -7,11 +7,12 @@ from pathlib import Path
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.boxes import keep_fitting, parse_box
 from tinygrad_mask.masks.datasets.classes import label_of, unknown_classes
 from tinygrad_mask.masks.datasets.records import Box, Face, PhotographFile
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import is_image_file
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 _IMAGE_FOLDERS = ("images", "jpegimages")
 _ANNOTATION_FOLDERS = ("annotations",)
@@ -31,7 +32,7 @@ def annotation_files(folder: Path) -> list[Path]:
 
 
 def read_pascal_voc(
-    folder: Path, problems: Problems, *, source: str, classes: Mapping[str, str]
+    folder: Path, issues: DataIssues, *, source: str, classes: Mapping[str, str]
 ) -> list[PhotographFile]:
     """Read a folder of photographs and their XML files, matched by name without suffix.
 
@@ -52,9 +53,9 @@ def read_pascal_voc(
     for path in annotations:
         image = images.pop(path.stem, None)
         if image is None:
-            problems.warn("annotation without its photograph", path)
+            issues.warn("annotation without its photograph", path)
             continue
-        objects = read_objects(path, problems)
+        objects = read_objects(path, issues)
         if objects is None:
             continue
         faces: list[Face] = []
@@ -63,16 +64,16 @@ def read_pascal_voc(
             label = label_of(name, classes)
             if label is None:
                 unknown.add(name)
-                problems.warn("object of unknown class", path, name)
+                issues.warn("object of unknown class", path, name)
                 ignored.append(box)
             else:
                 faces.append(Face(label, box))
         photographs.append(PhotographFile(source, path.stem, image, tuple(faces), tuple(ignored)))
     for image in images.values():
-        problems.warn("photograph without annotation", image)
+        issues.warn("photograph without annotation", image)
     if unknown and not any(photograph.faces for photograph in photographs):
         raise unknown_classes(str(folder), sorted(unknown))
-    return keep_fitting(photographs, problems, str(folder))
+    return keep_fitting(photographs, issues, str(folder))
 
 
 def _named(folder: Path, names: tuple[str, ...]) -> list[Path]:
@@ -89,19 +90,19 @@ def _images_by_stem(folders: list[Path]) -> dict[str, Path]:
     return images
 
 
-def read_objects(path: Path, problems: Problems) -> list[tuple[str, Box]] | None:
+def read_objects(path: Path, issues: DataIssues) -> list[tuple[str, Box]] | None:
     """Return the (class name, box) of each object in an XML file, or None where it is unreadable.
 
-    That, and objects that cannot be used, are told to `problems`.
+    That, and objects that cannot be used, are told to `issues`.
     """
     try:
         root = parse(path).getroot()
     except (OSError, ET.ParseError, DefusedXmlException, ValueError, LookupError) as error:
         # ValueError and LookupError are what a wrong or unknown encoding comes as
-        problems.warn("annotation cannot be read", path, str(error))
+        issues.warn("annotation cannot be read", path, str(error))
         return None
     if root is None or root.tag != "annotation":
-        problems.warn("annotation cannot be read", path, "expected <annotation> as its root")
+        issues.warn("annotation cannot be read", path, "expected <annotation> as its root")
         return None
     objects: list[tuple[str, Box]] = []
     for item in root.iter("object"):
@@ -112,5 +113,5 @@ def read_objects(path: Path, problems: Problems) -> list[tuple[str, Box]] | None
                 raise ValueError("an object has no name")
             objects.append((name, parse_box(corners)))
         except ValueError as error:
-            problems.warn("object cannot be used", path, str(error))
+            issues.warn("object cannot be used", path, str(error))
     return objects

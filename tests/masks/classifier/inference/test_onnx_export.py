@@ -11,10 +11,11 @@ from tinygrad_mask.masks.classifier.inference.onnx_export import to_onnx
 from tinygrad_mask.masks.classifier.network.architecture import KINDS, architecture_of, build_model
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import cut_faces
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -66,8 +67,8 @@ def test_every_kind_of_network(kind, mirrored):
 
 @pytest.fixture(scope="module")
 def real_crops(photographs):
-    found = open_dataset(photographs / "larxel", Problems())[:40]
-    faces = cut_faces(found, CropSettings(24), Problems(), min_face=4, workers=0, progress=False)
+    found = open_dataset(photographs / "larxel", DataIssues())[:40]
+    faces = cut_faces(found, CropSettings(24), DataIssues(), min_face=4, workers=0, progress=False)
     return np.array(faces.crops)
 
 

@@ -13,11 +13,11 @@ from tinygrad_mask.masks.classifier.network import classifier as classifier_modu
 from tinygrad_mask.masks.classifier.network.architecture import architecture_of, build_model
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.faces import cut_faces
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 
 SIZE = 12
 
@@ -51,7 +51,7 @@ def pictures(tmp_path, monkeypatch):
 
 
 def predicted(classifier, images, boxes=None):
-    return list(predict(classifier, images, boxes, Problems(), speed=Speed()))
+    return list(predict(classifier, images, boxes, DataIssues(), speed=Speed()))
 
 
 class TestCrops:
@@ -59,7 +59,7 @@ class TestCrops:
 
     def agree(self, classifier, found, boxes):
         faces = cut_faces(
-            found, classifier.crops, Problems(), min_face=0, border=5, workers=0, progress=False
+            found, classifier.crops, DataIssues(), min_face=0, border=5, workers=0, progress=False
         )
         asked = predicted(classifier, [photograph.path for photograph in found], boxes)
         np.testing.assert_array_equal(np.stack([face.crop for face in asked]), faces.crops)
@@ -68,12 +68,12 @@ class TestCrops:
         np.testing.assert_allclose(said, expected, atol=1e-6)
 
     def test_of_boxes_in_photographs(self, classifier, photographs):
-        found = open_dataset(photographs / "larxel", Problems())[:30]
+        found = open_dataset(photographs / "larxel", DataIssues())[:30]
         boxes = [[face.box for face in photograph.faces] for photograph in found]
         self.agree(classifier, found, boxes)
 
     def test_of_whole_pictures(self, classifier, photographs):
-        found = open_dataset(photographs / "chandrikadeb7", Problems())[:60]
+        found = open_dataset(photographs / "chandrikadeb7", DataIssues())[:60]
         self.agree(classifier, found, None)
 
     def test_of_drawn_photographs(self, classifier, pictures):
@@ -84,7 +84,7 @@ class TestCrops:
                 for a, b, c, d in boxes
             )
             Path(f"{name[0]}.xml").write_text(f"<annotation>{objects}</annotation>")
-        found = open_dataset(".", Problems())
+        found = open_dataset(".", DataIssues())
         self.agree(classifier, found, list(pictures.values()))
 
 
@@ -98,7 +98,7 @@ class TestPredict:
         speed = Speed()
         images = [tmp_path / "a.png"] * 2
         parts = [boxes[:5], boxes[5:]]
-        found = list(predict(classifier, images, parts, Problems(), speed=speed))
+        found = list(predict(classifier, images, parts, DataIssues(), speed=speed))
         assert [face.box for face in found] == boxes
         assert speed.faces == len(boxes)
         assert speed.seconds > 0
@@ -110,10 +110,10 @@ class TestPredict:
     def test_faults_are_told_and_passed_over(self, classifier, pictures):
         Path("odd.png").write_bytes(b"no picture")
         boxes = [[(0, 0, 20, 20), (900, 900, 950, 950)], [(0, 0, 9, 9)], []]
-        problems = Problems()
-        found = predict(classifier, ["0.png", "odd.png", "1.png"], boxes, problems, speed=Speed())
+        issues = DataIssues()
+        found = predict(classifier, ["0.png", "odd.png", "1.png"], boxes, issues, speed=Speed())
         assert [face.box for face in found] == [(0, 0, 20, 20)]
-        assert problems.counts() == {"image cannot be read": 1, "box outside its image": 1}
+        assert issues.counts() == {"image cannot be read": 1, "box outside its image": 1}
 
 
 class TestCommand:

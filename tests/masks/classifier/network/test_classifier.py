@@ -11,7 +11,7 @@ from tinygrad_mask.masks.classifier.network import classifier as module
 from tinygrad_mask.masks.classifier.network.architecture import architecture_of, build_model
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.crops import CropSettings
-from tinygrad_mask.masks.problems import UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 SIZE = 8
 

@@ -24,11 +24,12 @@ from tinygrad_mask.masks.classifier.runs.cross_validation import (
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES
 from tinygrad_mask.masks.crops import CropSettings, crop_face
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 NAMES = {"proper": "with_mask", "improper": "mask_weared_incorrect", "none": "without_mask"}
 SMALL = ["--model", "vgg", "--image-size", "8", "--epochs", "1", "--cross-validate", "3"]
@@ -44,7 +45,7 @@ def loaded(labels, groups, judged, sizes=None):
     faces = FaceSet(
         (None,) * len(labels), crops, truth, photograph, truth * 0, sizes, np.zeros((0, 4))
     )
-    return LoadedData(faces, np.asarray(groups), np.asarray(judged), Problems())
+    return LoadedData(faces, np.asarray(groups), np.asarray(judged), DataIssues())
 
 
 photographs = st.lists(
@@ -241,7 +242,9 @@ class TestRun:
     def test_the_models_that_judged_are_kept(self, run, voc):
         out, _ = run
         rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
-        photographs = {photograph.name: photograph for photograph in open_dataset(voc, Problems())}
+        photographs = {
+            photograph.name: photograph for photograph in open_dataset(voc, DataIssues())
+        }
         for fold in range(3):
             classifier = Classifier.load(cross_validation.fold_model(out, fold))
             own = [row for row in rows if row["fold"] == str(fold + 1)]

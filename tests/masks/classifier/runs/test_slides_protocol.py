@@ -13,8 +13,9 @@ from tinygrad_mask import cli
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData
 from tinygrad_mask.masks.classifier.runs.slides_protocol import share_of_known, split_faces
 from tinygrad_mask.masks.classifier.training import trainer as training
+from tinygrad_mask.masks.data_issues import DataIssues
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
-from tinygrad_mask.masks.problems import Problems, UsageError
 
 SMALL = ["--data", "synthetic:30", "--image-size", "8", "--protocol", "slides"]
 
@@ -41,7 +42,7 @@ def test_share_of_faces_whose_photograph_or_copy_is_trained_on():
         (None,) * 4, crops, photograph * 0, photograph, photograph * 0, np.ones(n, np.float32),
         np.zeros((0, 4), np.uint64),
     )  # fmt: skip
-    data = LoadedData(faces, np.array([0, 1, 2, 1]), np.ones(4, bool), Problems())
+    data = LoadedData(faces, np.array([0, 1, 2, 1]), np.ones(4, bool), DataIssues())
     # Face 1 shares its photograph, face 4 has a copy on the other side, face 3 has neither.
     assert share_of_known(data, np.array([0, 2]), np.array([1, 3, 4])) == 2 / 3
 

@@ -26,8 +26,8 @@ from tinygrad_mask.masks.classifier.training.trainer import (
     epoch_line,
 )
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
-from tinygrad_mask.masks.problems import UsageError
 
 SIZE = 8
 

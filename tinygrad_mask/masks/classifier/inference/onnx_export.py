@@ -17,8 +17,8 @@ from tinygrad_mask import nn
 from tinygrad_mask.functions.convolution import as_pair, make_window
 from tinygrad_mask.masks.classifier.network.blocks import Residual
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import UsageError
 
 OPSET = 17
 """The version of the operators; of 2022, so that older runtimes read it."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tinygrad_mask.data import DataLoader
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.crops import CropSettings, crop_face
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.images import read_image
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems
 
 BATCH = 128
 """Faces that the model is asked about at a time."""
@@ -71,7 +71,7 @@ def predict(
     classifier: Classifier,
     images: Sequence[str | Path],
     boxes: Sequence[Sequence[Box]] | None,
-    problems: Problems,
+    issues: DataIssues,
     *,
     speed: Speed,
     device: str = "cpu",
@@ -80,13 +80,13 @@ def predict(
 
     `boxes` has the faces' boxes of each image; without them each image is one face, cut as
     `crop_face` cuts it without a box. Images that cannot be read and boxes outside of theirs are
-    told to `problems` and passed over. `speed` is added to. Memory does not grow with the images.
+    told to `issues` and passed over. `speed` is added to. Memory does not grow with the images.
     """
     loader = DataLoader(_Cutter(images, boxes, classifier.crops), workers=_WORKERS, collate=list)
     waiting: list[_Face] = []
     for [cut] in loader:
         for kind, detail in cut.faults:
-            problems.warn(kind, cut.image, detail)
+            issues.warn(kind, cut.image, detail)
         waiting += cut.faces
         while len(waiting) >= BATCH:
             yield from _answers(classifier, waiting[:BATCH], speed, device)

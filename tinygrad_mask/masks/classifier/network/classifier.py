@@ -12,8 +12,8 @@ from tinygrad_mask import Tensor, nn, no_grad, serialization
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import UsageError
 
 PRETRAINED = "pretrained"
 """What stands for the shipped weights wherever a model is asked for; a path is `./pretrained`."""

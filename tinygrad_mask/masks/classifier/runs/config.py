@@ -18,8 +18,8 @@ from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normal
 from tinygrad_mask.masks.classifier.training.recipes import Recipe
 from tinygrad_mask.masks.classifier.training.trainer import Trainer
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
-from tinygrad_mask.masks.problems import UsageError
 
 
 @dataclass(frozen=True)

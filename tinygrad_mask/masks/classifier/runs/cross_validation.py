@@ -25,8 +25,8 @@ from tinygrad_mask.masks.classifier.training.trainer import (
     InterruptedRunError,
     run_in_terminal,
 )
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import UsageError
 from tinygrad_mask.masks.splits import fold_photographs
 
 ALWAYS_TRAINED = -1
@@ -64,7 +64,7 @@ def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
     data = load_for(config)
     folds = assign_folds(data, _number_of(config), config.seed)
     folder = RunFolder.create(out)
-    folder.write_config(config.to_json(), data.problems)
+    folder.write_config(config.to_json(), data.issues)
     write_file(out / "folds.json", _folds_json(data, folds))
     return _run(config, data, folds, out)
 

@@ -12,10 +12,11 @@ from tinygrad_mask.backends import get_backend
 from tinygrad_mask.masks.classifier.runs.config import RunConfig
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_datasets
 from tinygrad_mask.masks.duplicates import duplicate_groups
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet, cut_faces
-from tinygrad_mask.masks.problems import Problems, UsageError
 from tinygrad_mask.masks.summary import summarise
 
 WORKERS = 2
@@ -33,12 +34,12 @@ class LoadedData:
     faces: FaceSet
     groups: NDArray[np.int64]
     judged: NDArray[np.bool_]
-    problems: Problems
+    issues: DataIssues
 
     @property
     def summary(self) -> str:
         """What there is to learn from, as a table."""
-        return summarise(self.faces, self.groups, self.problems)
+        return summarise(self.faces, self.groups, self.issues)
 
     def positions(self, photographs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of the faces in these photographs."""
@@ -61,15 +62,15 @@ def load(
     Those of the data sets `extra` are not judged; the rest is as in `open_dataset`, `cut_faces` and
     `RunConfig`.
     """
-    problems = Problems()
+    issues = DataIssues()
     judged, others = (
-        open_datasets(some, problems, classes=classes, other_coverings=other_coverings, seed=seed)
+        open_datasets(some, issues, classes=classes, other_coverings=other_coverings, seed=seed)
         for some in (paths, extra)
     )
     faces = cut_faces(
         [*judged, *others],
         crops,
-        problems,
+        issues,
         min_face=min_face,
         border=border,
         workers=WORKERS,
@@ -80,7 +81,7 @@ def load(
         faces,
         duplicate_groups(faces.hashes),
         np.array([id(photograph) in to_judge for photograph in faces.photographs]),
-        problems,
+        issues,
     )
 
 

@@ -24,7 +24,7 @@ from tinygrad_mask.masks.classifier.training.trainer import (
     TrainingDivergedError,
     run_in_terminal,
 )
-from tinygrad_mask.masks.problems import UsageError
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.splits import (
     Split,
     check_share,
@@ -51,7 +51,7 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
     folder = RunFolder.create(out)
-    folder.write_config(config.to_json(), data.problems)
+    folder.write_config(config.to_json(), data.issues)
     save_split(folder.split, split, data.faces.photographs)
     return _train(config, data, split, folder, resumed=False)
 

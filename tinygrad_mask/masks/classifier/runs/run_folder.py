@@ -25,8 +25,9 @@ from tinygrad_mask.masks.classifier.report.plots import (
     plot_reliability,
 )
 from tinygrad_mask.masks.classifier.report.run_report import write_report
+from tinygrad_mask.masks.data_issues import DataIssues
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.problems import Problems, UsageError
 from tinygrad_mask.serialization import load, save
 
 _PICTURES = (
@@ -80,16 +81,14 @@ class RunFolder:
 
     # --- at the start -----------------------------------------------------------------------
 
-    def write_config(self, config: Mapping[str, Any], problems: Problems) -> None:
+    def write_config(self, config: Mapping[str, Any], issues: DataIssues) -> None:
         """Write the settings, and the list of all that was left out of the data, if anything."""
         write_file(self.config, _json(config))
-        if problems.items:
+        if issues.items:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(["why", "what"])
-            writer.writerows(
-                (kind, item) for kind, items in problems.items.items() for item in items
-            )
+            writer.writerows((kind, item) for kind, items in issues.items.items() for item in items)
             write_file(self.path / "left_out.csv", text.getvalue().encode())
 
     def read_config(self) -> dict[str, Any]:

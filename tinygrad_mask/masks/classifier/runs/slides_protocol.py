@@ -33,7 +33,7 @@ from tinygrad_mask.masks.classifier.training.trainer import (
     Trainer,
     run_in_terminal,
 )
-from tinygrad_mask.masks.problems import UsageError
+from tinygrad_mask.masks.errors import UsageError
 
 SLIDES_ACCURACY = 0.8462
 """The validation accuracy on the slides, after 20 epochs."""
@@ -71,7 +71,7 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
     train, held_back = split_faces(len(data.faces), config.seed)
     shared = share_of_known(data, train, held_back)
     folder = RunFolder.create(out)
-    folder.write_config({"protocol": "slides", **config.to_json()}, data.problems)
+    folder.write_config({"protocol": "slides", **config.to_json()}, data.issues)
     print(data.summary, end="\n\n")
     print(f"trained on {len(train):,} faces, judged on {len(held_back):,}, drawn by face: ", end="")
     print(f"of {shared:.0%} of these the photograph, or a copy, is trained on too\n")

@@ -1,4 +1,4 @@
-"""The sizes of a convolution, as its kernels get them: checked to go together and to fit an int."""
+"""The sizes of a convolution as its kernels get them, checked to go together and to fit an int."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SHAPE = np.dtype([(name, np.int32) for name in _IMAGES + _STEPS], align=True)
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConvShape:
     """The sizes of a convolution, checked: all that the kernels count with ints fits an int."""
 
     input_shape: tuple[int, ...]
@@ -120,5 +120,5 @@ class Problem:
         return int(self.struct[f"{name}_h"]), int(self.struct[f"{name}_w"])
 
 
-convolution_problem = lru_cache(maxsize=1024)(Problem)
-"""`Problem`, the same object for the same sizes: the layers of a network come again every step."""
+conv_shape = lru_cache(maxsize=1024)(ConvShape)
+"""`ConvShape`, the same object for the same sizes: a network has the same layers in every step."""

@@ -1,4 +1,4 @@
-"""What is said of input that cannot be used: one line for all of it, or a count for one item."""
+"""Faults of the input data: logged, counted and listed for the run folder."""
 
 import logging
 from collections import defaultdict
@@ -7,20 +7,12 @@ from pathlib import Path
 logger = logging.getLogger("tinygrad_mask")
 
 
-class UsageError(Exception):
-    """Input that cannot be used at all.
+class DataIssues:
+    """Counts the items of the data that a run skips, by kind.
 
-    Its message is one line that says what was expected and what came; the command line prints it
-    without a traceback and ends with exit code 2.
-    """
-
-
-class Problems:
-    """Counts what a run passed over, and why.
-
-    Faults (`warn`) are also logged as warnings that name the file, the first few of each kind; what
-    is merely left out (`count`: a face below the minimum size, a photograph that nobody annotated)
-    is not. `items` keeps the whole list, for the run folder.
+    A fault (`warn`) is also logged as a warning that names the file; of each kind only the first
+    few are. An item that is left out without fault (`count`: a face below the minimum size, a
+    photograph without annotation) is not logged. `items` is the whole list, for the run folder.
     """
 
     shown_per_kind = 5
@@ -42,5 +34,5 @@ class Problems:
         self.items[kind].append(str(item))
 
     def counts(self) -> dict[str, int]:
-        """How many items of each kind were passed over, most frequent first."""
+        """Return the number of items of each kind, the most frequent kind first."""
         return dict(sorted(((k, len(v)) for k, v in self.items.items()), key=lambda kv: -kv[1]))
