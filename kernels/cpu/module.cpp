@@ -424,23 +424,17 @@ void py_adam_update(Arrays parameters, const Arrays& gradients, Arrays first_mom
 
 // --- the machine --------------------------------------------------------------------------------
 
-// Which of the variants of this module the processor can run, best first.
-std::vector<std::string> runnable() {
-    std::vector<std::string> names;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) names.push_back("avx512");
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names.push_back("avx2");
-#endif
-    names.push_back("baseline");
-    return names;
+// A new reference from a function of Python's C API, which has set an error if there is none.
+py::object owned(PyObject* object) {
+    if (!object) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(MODULE_NAME, m) {
     m.doc() = "The kernels for the CPU, compiled for one instruction set.";
-    use_numpy();
+    if (use_numpy() < 0) throw py::error_already_set();
     m.def("matmul", py_matmul);
     m.def("matmul_transposed", py_matmul_transposed);
     m.def("conv2d", py_conv2d);
@@ -459,7 +453,6 @@ PYBIND11_MODULE(MODULE_NAME, m) {
     m.def("sgd_update", py_sgd_update);
     m.def("adam_update", py_adam_update);
     m.def("set_num_threads", set_num_threads);
-    m.def("runnable", runnable);
     m.def("vector_bytes", [] { return vector_bytes; });
     m.def("memory_use", [] {
         const MemoryUse use = memory_use();
@@ -468,6 +461,8 @@ PYBIND11_MODULE(MODULE_NAME, m) {
         result["mapped"] = use.mapped;
         return result;
     });
-    m.def("set_allocator", set_allocator);
-    m.attr("pool") = pool_allocator();
+    m.def("set_allocator", [](const py::object& allocator) {
+        return owned(set_allocator(allocator.ptr()));
+    });
+    m.attr("pool") = owned(pool_allocator());
 }

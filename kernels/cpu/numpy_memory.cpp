@@ -10,8 +10,6 @@
 
 #include "memory.h"
 
-namespace py = pybind11;
-
 namespace {
 
 // NumPy does not say how large a block was that it wants to have grown: it stands before the data.
@@ -59,16 +57,10 @@ PyDataMem_Handler handler = {
 
 }  // namespace
 
-void use_numpy() {
-    if (_import_array() < 0) throw py::error_already_set();
-}
+int use_numpy() { return _import_array(); }
 
-py::object pool_allocator() {
-    return py::reinterpret_steal<py::object>(PyCapsule_New(&handler, "mem_handler", nullptr));
-}
+PyObject* pool_allocator() { return PyCapsule_New(&handler, "mem_handler", nullptr); }
 
-py::object set_allocator(const py::object& allocator) {
-    PyObject* before = PyDataMem_SetHandler(allocator.is_none() ? nullptr : allocator.ptr());
-    if (!before) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(before);
+PyObject* set_allocator(PyObject* allocator) {
+    return PyDataMem_SetHandler(allocator == Py_None ? nullptr : allocator);
 }

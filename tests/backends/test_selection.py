@@ -151,14 +151,22 @@ def test_of_kernels_that_cannot_be_loaded_it_is_said_why():
     assert "cannot be loaded: libstdc++.so.6" in refusal(refused)
 
 
-def test_where_only_some_were_built_the_best_of_them_is_in_use():
-    better = NOTHING_COMPILED + 'del sys.modules["tinygrad_mask.backends._cpu_baseline"]\n'
-    if "baseline" not in AVAILABLE:
-        pytest.skip("no kernels were compiled here")
-    assert python(better + PROBE).stdout.split()[0] == "baseline"
+@pytest.mark.skipif(not AVAILABLE, reason="no kernels were compiled here")
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_where_only_some_were_built_the_best_of_them_is_in_use(name):
+    only = NOTHING_COMPILED + f'del sys.modules["tinygrad_mask.backends._cpu_{name}"]\n'
+    run = python(only + PROBE)
+    assert run.stdout.split()[0] == name
+    assert not run.stderr
 
 
 # --- in CI the kernels are there -----------------------------------------------------------------
+
+
+@in_ci
+def test_all_instruction_sets_of_this_machine_are_built_and_tested():
+    sets = INSTRUCTION_SETS[INSTRUCTION_SETS.index(best_instruction_set()) :]
+    assert list(sets) == AVAILABLE
 
 
 @in_ci

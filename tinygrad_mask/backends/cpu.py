@@ -35,16 +35,18 @@ MOST_THREADS = 1024
 def load_kernels(instruction_set: str) -> Any:
     """Return the kernels compiled for an instruction set.
 
-    Raises `DeviceError` where they were not built, cannot be loaded, or not run by this processor.
+    Raises `DeviceError` if they were not built, cannot be loaded, or do not run on this processor.
     """
     try:
-        # Any processor of the kind can load this one, which asks it what else it can do.
-        baseline = importlib.import_module("tinygrad_mask.backends._cpu_baseline")
-        if instruction_set in baseline.runnable():
+        features = importlib.import_module("tinygrad_mask.backends._cpu_features")
+        if instruction_set in features.runnable():
             return importlib.import_module(f"tinygrad_mask.backends._cpu_{instruction_set}")
         why = "this processor cannot run them"
     except ModuleNotFoundError as error:
-        why = f"not built, was there a C++ compiler at the installation? ({error})"
+        why = (
+            "not built (install again with TINYGRAD_MASK_INSTRUCTION_SETS=all and a C++ compiler "
+            f"to build every set): {error}"
+        )
     except ImportError as error:
         why = f"cannot be loaded: {error}"
     raise DeviceError(f"kernels for {instruction_set}: {why}")
