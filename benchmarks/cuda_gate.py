@@ -30,7 +30,7 @@ WHOLE_SECTORS = ("activation.cu", "batch_norm.cu", "optimizer.cu", "pool2d.cu")
 
 
 def machine_misses(compiled):
-    """What is wrong with the machine code of a kernel; see `Compiled`."""
+    """What is wrong with the machine code of a kernel; see `CompiledInstance`."""
     if compiled.stack_bytes or compiled.spill_bytes or compiled.mix.local:
         yield f"{compiled.stack_bytes} bytes of local memory, {compiled.spill_bytes} bytes spilled"
     tile = tile_of(compiled.instance.kernel)

@@ -8,7 +8,7 @@ import pytest
 
 from tinygrad_mask.emulator import CompileError, EmulatorError, nvrtc, sass
 from tinygrad_mask.emulator.loops import natural_loops
-from tinygrad_mask.emulator.sass import Instruction, disassembler, machine_code, successors
+from tinygrad_mask.emulator.sass import MachineInstruction, disassembler, machine_code, successors
 
 SOURCE = """
 #define KERNEL extern "C" __global__ void
@@ -201,7 +201,7 @@ def test_a_disassembler_that_fails_is_an_error(tmp_path, monkeypatch):
 # --- loops in code made up for it ----------------------------------------------------------------
 
 
-def code(*lines: str) -> list[Instruction]:
+def code(*lines: str) -> list[MachineInstruction]:
     """Instructions from lines such as "@P0 BRA 2", where 2 is the number of an instruction."""
     made = []
     for line in lines:
@@ -210,7 +210,7 @@ def code(*lines: str) -> list[Instruction]:
         if opcode in ("BRA", "BSSY"):
             *others, target = operands.split(",")
             operands = ",".join([*others, hex(16 * int(target))])
-        made.append(Instruction(opcode, operands, predicate))
+        made.append(MachineInstruction(opcode, operands, predicate))
     return made
 
 

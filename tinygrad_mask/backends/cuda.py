@@ -142,7 +142,7 @@ class CudaBackend(GpuBackend):
 
     def __init__(self, launcher: CupyLauncher) -> None:
         super().__init__("cuda", launcher)
-        self._recording: _Recording | None = None  # while a step is being recorded
+        self._recording: _RecordedGraph | None = None  # while a step is being recorded
 
     def computing(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -167,7 +167,7 @@ class CudaBackend(GpuBackend):
         return _Captured(self, step)
 
     def _record(self, step: Callable[..., tuple[Array, ...]], arrays: Sequence[Array]) -> Any:
-        self._recording, self.launcher.recording = _Recording(self.xp, arrays), True
+        self._recording, self.launcher.recording = _RecordedGraph(self.xp, arrays), True
         try:
             self._recording.record(step)
             return self._recording
@@ -182,7 +182,7 @@ class _Captured:
 
     def __init__(self, backend: CudaBackend, step: Callable[..., tuple[Array, ...]]) -> None:
         self.backend, self.step = backend, step
-        self.recordings: dict[Any, _Recording | None] = {}
+        self.recordings: dict[Any, _RecordedGraph | None] = {}
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         key = tuple((a.shape, a.dtype.str) for a in arrays)
@@ -195,7 +195,7 @@ class _Captured:
         return recording.replay(arrays)
 
 
-class _Recording:
+class _RecordedGraph:
     """A CUDA graph, and the memory that its kernels read and write at each replay.
 
     What is made during the recording comes from a pool of its own, out of which nobody else is

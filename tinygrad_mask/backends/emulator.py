@@ -21,7 +21,7 @@ from tinygrad_mask.backends.launcher import (
     kernel_headers,
     kernel_source,
 )
-from tinygrad_mask.emulator import EmulatorError, Function, Program, nvrtc, toolchain
+from tinygrad_mask.emulator import EmulatorError, Kernel, Program, nvrtc, toolchain
 
 Mode: TypeAlias = Literal["fast", "check"]
 Order: TypeAlias = Literal["forward", "reverse", "random"]
@@ -44,7 +44,7 @@ class EmulatorLauncher(Launcher):
         self.mode, self.arch, self.order, self.seed = mode, arch, order, seed
         number = int(arch.removeprefix("sm_"))
         self.capability = divmod(number, 10)
-        self._functions: dict[tuple[str, str], Function] = {}
+        self._functions: dict[tuple[str, str], Kernel] = {}
 
     def asarray(self, host: Array) -> Array:
         return np.asarray(host)
@@ -73,7 +73,7 @@ class EmulatorLauncher(Launcher):
             seed=self.seed,
         )
 
-    def function(self, file: str, kernel: str) -> Function:
+    def function(self, file: str, kernel: str) -> Kernel:
         """The kernel as it is launched, compiled at its first launch."""
         if (file, kernel) not in self._functions:
             program = Program(

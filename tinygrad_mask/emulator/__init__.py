@@ -17,7 +17,7 @@ from tinygrad_mask.emulator.errors import (
     KernelError,
     UnsupportedError,
 )
-from tinygrad_mask.emulator.program import Attributes, Function, Program
+from tinygrad_mask.emulator.program import Attributes, Kernel, Program
 
 __all__ = [
     "KINDS",
@@ -25,7 +25,7 @@ __all__ = [
     "CompileError",
     "Counts",
     "EmulatorError",
-    "Function",
+    "Kernel",
     "KernelError",
     "LineCounts",
     "Program",

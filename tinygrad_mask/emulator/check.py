@@ -48,7 +48,7 @@ class Launch:
         kernel: Its name if it is `extern "C"`, else its name expression.
         grid: Blocks: a number, or up to three.
         block: Threads of a block: a number, or up to three.
-        arguments: As `Function.launch` takes them: arrays for pointers, NumPy scalars for numbers.
+        arguments: As `Kernel.launch` takes them: arrays for pointers, NumPy scalars for numbers.
         shared_bytes: Dynamic shared memory of a block.
         reachable: Arrays that the kernel gets at through pointers kept elsewhere.
         expected: What arguments shall hold afterwards, by number.

@@ -14,12 +14,12 @@ from tinygrad_mask.emulator.ptx import (
     TYPES,
     Address,
     Float,
-    Function,
     Instruction,
     Integer,
     Name,
     Operand,
     Pair,
+    PtxFunction,
     Register,
     Vector,
     type_bytes,
@@ -82,7 +82,7 @@ class Emitter:
             with memory: "load", "store", "atomic" or nothing.
     """
 
-    function: Function
+    function: PtxFunction
     mode: str
     symbols: dict[str, str]
     hardware_flush: bool
@@ -217,7 +217,7 @@ def operand_registers(operand: Operand) -> Iterable[str]:
         yield from operand_registers(operand.second)
 
 
-def _storage(function: Function) -> dict[str, str]:
+def _storage(function: PtxFunction) -> dict[str, str]:
     """Choose the C++ type of each register."""
     declared = {name: C_TYPES[type_name] for name, type_name in function.registers.items()}
     votes = dict.fromkeys(declared, 0)

@@ -27,7 +27,7 @@ from tinygrad_mask.emulator.cache import cached, digest
 from tinygrad_mask.emulator.counts import Counts, collect
 from tinygrad_mask.emulator.errors import EmulatorError
 from tinygrad_mask.emulator.findings import kernel_error
-from tinygrad_mask.emulator.ptx import Module, Variable
+from tinygrad_mask.emulator.ptx import PtxModule, PtxVariable
 from tinygrad_mask.emulator.ptx_parser import parse_module
 from tinygrad_mask.emulator.toolchain import compile_kernel, kernel_key, load_runtime
 from tinygrad_mask.emulator.translate import RED_ZONE, Description, translate
@@ -93,7 +93,7 @@ class Program:
         self.arch = arch
         self.options = tuple(options)
         self.name_expressions = tuple(name_expressions)
-        self._functions: dict[str, Function] = {}
+        self._functions: dict[str, Kernel] = {}
         self._variables: dict[str, tuple[np.ndarray, bool]] | None = None
 
     @functools.cached_property
@@ -140,11 +140,11 @@ class Program:
         return self._compiled[0]
 
     @functools.cached_property
-    def module(self) -> Module:
+    def module(self) -> PtxModule:
         """The PTX, read."""
         return parse_module(self.ptx)
 
-    def function(self, name: str) -> "Function":
+    def function(self, name: str) -> "Kernel":
         """Return a kernel by its name expression, or by its name if it is `extern "C"`.
 
         Raises `EmulatorError` if there is none of the name, `CompileError` if the source is wrong.
@@ -156,7 +156,7 @@ class Program:
                 raise EmulatorError(
                     f"{self.name} has no kernel {name}; it has {', '.join(has) or 'none'}"
                 )
-            self._functions[name] = Function(self, name, symbol)
+            self._functions[name] = Kernel(self, name, symbol)
         return self._functions[name]
 
     def _plain_kernels(self) -> list[str]:
@@ -187,7 +187,7 @@ class Program:
         return self._variables
 
 
-def _initial_bytes(variable: Variable) -> np.ndarray:
+def _initial_bytes(variable: PtxVariable) -> np.ndarray:
     array = np.zeros(max(variable.bytes, 1), np.uint8)
     if variable.initial:
         items = variable.initial.strip("{} \n").split(",")
@@ -205,7 +205,7 @@ def _initial_bytes(variable: Variable) -> np.ndarray:
     return array
 
 
-class Function:
+class Kernel:
     """A kernel of a program."""
 
     def __init__(self, program: Program, name: str, symbol: str) -> None:

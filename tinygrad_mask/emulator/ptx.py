@@ -67,7 +67,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Variable:
+class PtxVariable:
     """A variable in `.global`, `.const`, `.shared`, `.local` or `.param` space."""
 
     name: str
@@ -117,35 +117,35 @@ Statement = Label | Targets | Instruction
 
 
 @dataclass
-class Function:
+class PtxFunction:
     """A kernel (`.entry`) or a device function that was not inlined (`.func`)."""
 
     name: str
     is_entry: bool
-    parameters: list[Variable]
-    results: list[Variable]
+    parameters: list[PtxVariable]
+    results: list[PtxVariable]
     directives: dict[str, tuple[int, ...]]
     """`maxntid`, `reqntid`, `minnctapersm`, `maxnreg`: what launch bounds say."""
     body: str | None
     """Not parsed yet; None for a declaration."""
     line: int
     registers: dict[str, str] = field(default_factory=dict)
-    locals: list[Variable] = field(default_factory=list)
-    shared: list[Variable] = field(default_factory=list)
-    call_parameters: list[Variable] = field(default_factory=list)
+    locals: list[PtxVariable] = field(default_factory=list)
+    shared: list[PtxVariable] = field(default_factory=list)
+    call_parameters: list[PtxVariable] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
 
 
 @dataclass
-class Module:
+class PtxModule:
     """All that one compilation gave."""
 
     version: tuple[int, int]
     target: str
     files: dict[int, str]
-    variables: dict[str, tuple[str, Variable]]
+    variables: dict[str, tuple[str, PtxVariable]]
     """Space (`global`, `const`, `shared`) and variable by name."""
-    functions: dict[str, Function]
+    functions: dict[str, PtxFunction]
 
 
 class PtxError(EmulatorError):

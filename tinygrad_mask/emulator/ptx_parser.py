@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from tinygrad_mask.emulator.ptx import (
     Address,
     Float,
-    Function,
     Instruction,
     Integer,
     Label,
-    Module,
     Name,
     Operand,
     Pair,
     Place,
     PtxError,
+    PtxFunction,
+    PtxModule,
+    PtxVariable,
     Register,
     Targets,
-    Variable,
     Vector,
     type_bytes,
 )
@@ -41,14 +41,14 @@ _VARIABLE = re.compile(
 )
 
 
-def parse_module(text: str) -> Module:
+def parse_module(text: str) -> PtxModule:
     """Read a module; the bodies of its functions are left for `parse_body`.
 
     Raises `PtxError` where the text is not what NVIDIA's compilers write.
     """
     text = _COMMENT.sub(lambda m: "\n" * m[0].count("\n"), text)
     text = _LINE_DIRECTIVE.sub(r"\1;", text)
-    module = Module((0, 0), "", {}, {}, {})
+    module = PtxModule((0, 0), "", {}, {}, {})
     for start, statement, body in _top_level(text):
         line = text.count("\n", 0, start) + 1
         if match := _FUNCTION.match(statement):
@@ -104,11 +104,11 @@ def _top_level(text: str) -> Iterator[tuple[int, str, str | None]]:
         raise PtxError(f"PTX ends within '{text[start:].strip()[:80]}'")
 
 
-def _function(match: re.Match[str], body: str | None, line: int) -> Function:
+def _function(match: re.Match[str], body: str | None, line: int) -> PtxFunction:
     directives: dict[str, tuple[int, ...]] = {}
     for name, values in re.findall(r"\.(\w+)\s+([\d,\s]+)", match["rest"]):
         directives[name] = tuple(int(v) for v in re.findall(r"\d+", values))
-    return Function(
+    return PtxFunction(
         name=match["name"],
         is_entry=match["kind"] == "entry",
         parameters=_parameters(match["parameters"]),
@@ -119,7 +119,7 @@ def _function(match: re.Match[str], body: str | None, line: int) -> Function:
     )
 
 
-def _parameters(text: str | None) -> list[Variable]:
+def _parameters(text: str | None) -> list[PtxVariable]:
     variables = []
     for item in (text or "").split(","):
         if not item.strip():
@@ -131,12 +131,12 @@ def _parameters(text: str | None) -> list[Variable]:
     return variables
 
 
-def _variable(match: re.Match[str]) -> Variable:
+def _variable(match: re.Match[str]) -> PtxVariable:
     count = int(match["vector"] or 1)
     dimensions = re.findall(r"\[(\d*)\]", match["dimensions"])
     for dimension in dimensions:
         count *= int(dimension or 0)
-    return Variable(
+    return PtxVariable(
         name=match["name"],
         type=match["type"],
         count=count,
@@ -156,7 +156,7 @@ _LOCATION = re.compile(
 class _BodyParser:
     """Reads one function; names declared in inner braces get names of their own."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: PtxFunction) -> None:
         self.function = function
         self.scopes: list[dict[str, str]] = [{}]
         self.declared = 0
@@ -228,7 +228,7 @@ class _BodyParser:
                 self.registers(name.strip(), match[1])
         elif match := _VARIABLE.match(text):
             variable = _variable(match)
-            variable = Variable(**{**vars(variable), "name": self.declare(variable.name)})
+            variable = PtxVariable(**{**vars(variable), "name": self.declare(variable.name)})
             spaces = {
                 "local": function.locals,
                 "shared": function.shared,
@@ -340,7 +340,7 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def parse_body(function: Function) -> None:
+def parse_body(function: PtxFunction) -> None:
     """Read the statements of a function, once.
 
     Raises `PtxError` where the text is not what NVIDIA's compilers write.

@@ -25,7 +25,7 @@ INSTRUCTION_BYTES = 16  # of every architecture from 7.0 on
 
 
 @dataclass(frozen=True)
-class Instruction:
+class MachineInstruction:
     """An instruction of machine code.
 
     Args:
@@ -89,7 +89,7 @@ class Mix:
         return (self.ffma + self.dfma) / self.total if self.total else 0.0
 
 
-def _mix(instructions: Iterable[Instruction]) -> Mix:
+def _mix(instructions: Iterable[MachineInstruction]) -> Mix:
     names: Counter[str] = Counter()
     wide: Counter[str] = Counter()
     for instruction in instructions:
@@ -132,7 +132,7 @@ class MachineCode:
     stack_bytes: int
     spill_bytes: int
     shared_bytes: int
-    instructions: tuple[Instruction, ...]
+    instructions: tuple[MachineInstruction, ...]
 
     @functools.cached_property
     def mix(self) -> Mix:
@@ -160,7 +160,7 @@ class MachineCode:
         return min(hot, key=lambda m: m.total, default=None)
 
 
-def successors(instructions: Sequence[Instruction]) -> list[list[int]]:
+def successors(instructions: Sequence[MachineInstruction]) -> list[list[int]]:
     """Return the numbers of the instructions that each may be followed by.
 
     `BSYNC B0` goes where the last `BSSY B0` before it says that the threads meet again.
@@ -274,10 +274,10 @@ def _disassemble(tool: Path, cubin: bytes) -> bytes:
     return result.stdout
 
 
-def _function(function: dict[str, Any]) -> tuple[str, tuple[Instruction, ...]]:
+def _function(function: dict[str, Any]) -> tuple[str, tuple[MachineInstruction, ...]]:
     """Return name and instructions of a function, as nvdisasm writes them in JSON."""
     return function["function-name"], tuple(
-        Instruction(i["opcode"], i.get("operands", ""), i.get("predicate", ""))
+        MachineInstruction(i["opcode"], i.get("operands", ""), i.get("predicate", ""))
         for i in function["sass-instructions"]
     )
 

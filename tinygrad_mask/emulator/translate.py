@@ -17,16 +17,16 @@ from tinygrad_mask.emulator.instructions import compute, split_types, unsupporte
 from tinygrad_mask.emulator.kinds import instruction_kind
 from tinygrad_mask.emulator.ptx import (
     Address,
-    Function,
     Instruction,
     Label,
-    Module,
     Name,
     Operand,
     Pair,
     Place,
+    PtxFunction,
+    PtxModule,
+    PtxVariable,
     Targets,
-    Variable,
     Vector,
 )
 from tinygrad_mask.emulator.ptx_parser import parse_body
@@ -118,7 +118,7 @@ class Description:
         )
 
 
-def translate(module: Module, entry: str, mode: str) -> tuple[str, Description]:
+def translate(module: PtxModule, entry: str, mode: str) -> tuple[str, Description]:
     """Return the C++ source of a kernel for a mode ("fast", "check", "count"), and what it needs.
 
     Raises `UnsupportedError`, which names instruction and line, for what is not known.
@@ -138,7 +138,7 @@ def _referenced(operands: Sequence[Operand]) -> Iterator[str]:
             yield from _referenced((operand.first, operand.second))
 
 
-def _instructions(function: Function) -> Iterator[Instruction]:
+def _instructions(function: PtxFunction) -> Iterator[Instruction]:
     for statement in function.statements:
         if isinstance(statement, Instruction):
             yield statement
@@ -170,7 +170,7 @@ def _flushable(instruction: Instruction) -> bool:
 
 
 class _Translator:
-    def __init__(self, module: Module, entry: str, mode: str) -> None:
+    def __init__(self, module: PtxModule, entry: str, mode: str) -> None:
         self.module, self.mode = module, mode
         self.entry = module.functions[entry]
         self.functions = self.reachable()
@@ -184,12 +184,12 @@ class _Translator:
         self.flush = flushes and all(map(_flushable, everything))
         self.globals = self.place_variables(everything)
 
-    def reachable(self) -> list[Function]:
+    def reachable(self) -> list[PtxFunction]:
         """Return the kernel and all that it calls, those called first; refuses recursion."""
-        order: list[Function] = []
+        order: list[PtxFunction] = []
         open_calls: list[str] = []
 
-        def visit(function: Function) -> None:
+        def visit(function: PtxFunction) -> None:
             if function.name in open_calls:
                 raise UnsupportedError(f"{function.name} calls itself: recursion is not supported")
             if function in order or function.body is None:
@@ -214,7 +214,7 @@ class _Translator:
         for number, name in enumerate(numbered):
             symbols[name] = f"(u64)V[{number}]"
         static = [v for f in self.functions for v in f.shared]
-        dynamic: list[Variable] = []
+        dynamic: list[PtxVariable] = []
         for name, (space, variable) in self.module.variables.items():
             if space == "shared" and name in used:
                 (dynamic if variable.dynamic else static).append(variable)
@@ -289,7 +289,7 @@ class _Translator:
 
     # ---- functions
 
-    def prototype(self, function: Function) -> str:
+    def prototype(self, function: PtxFunction) -> str:
         if function is self.entry:
             return (
                 'extern "C" __attribute__((visibility("default"))) void emulator_kernel(Thread *T)'
@@ -298,7 +298,7 @@ class _Translator:
         arguments += [f"char *o_{c_name(v.name)}" for v in function.parameters]
         return f"static void f_{c_name(function.name)}({', '.join(['Thread *T', *arguments])})"
 
-    def function(self, function: Function) -> str:
+    def function(self, function: PtxFunction) -> str:
         symbols = dict(self.globals)
         declarations = []
         if function is self.entry:
@@ -342,7 +342,7 @@ class _Translator:
         inner = "".join(f"    {line}\n" for line in lines)
         return f"{self.prototype(function)} {{\n{inner}}}"
 
-    def body(self, emitter: Emitter, function: Function) -> Iterator[str]:
+    def body(self, emitter: Emitter, function: PtxFunction) -> Iterator[str]:
         tables = {s.name: s.labels for s in function.statements if isinstance(s, Targets)}
         yield self.new_piece()
         for statement in function.statements:

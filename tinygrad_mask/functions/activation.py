@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
 
 
-class Sigmoid(Function):
+class SigmoidFunction(Function):
     """1 / (1 + exp(-x))."""
 
     name = "sigmoid"
@@ -27,7 +27,7 @@ class Sigmoid(Function):
         return ctx.backend.sigmoid_grad(grad_output, y)
 
 
-class Tanh(Function):
+class TanhFunction(Function):
     """The hyperbolic tangent."""
 
     name = "tanh"
@@ -44,7 +44,7 @@ class Tanh(Function):
         return ctx.backend.tanh_grad(grad_output, y)
 
 
-class ReLU(Function):
+class ReLUFunction(Function):
     """max(x, 0); its derivative at 0 is 0."""
 
     name = "relu"
@@ -62,7 +62,7 @@ class ReLU(Function):
         return ctx.backend.relu_grad(grad_output, y)
 
 
-class LeakyReLU(Function):
+class LeakyReLUFunction(Function):
     """x where positive, else negative_slope * x; its derivative at 0 is the slope."""
 
     name = "leaky_relu"
@@ -79,7 +79,7 @@ class LeakyReLU(Function):
         return ctx.backend.leaky_relu_grad(grad_output, x, ctx.negative_slope)
 
 
-class SiLU(Function):
+class SiLUFunction(Function):
     """x * sigmoid(x)."""
 
     name = "silu"
@@ -100,7 +100,7 @@ def _below_maximum(x: Array, axis: int) -> Array:
     return x - x.max(axis=axis, keepdims=True) if x.size else x.copy()
 
 
-class Softmax(Function):
+class SoftmaxFunction(Function):
     """exp(x) over its sum along an axis."""
 
     name = "softmax"
@@ -120,7 +120,7 @@ class Softmax(Function):
         return weighted - y * weighted.sum(axis=ctx.axis, keepdims=True)
 
 
-class LogSoftmax(Function):
+class LogSoftmaxFunction(Function):
     """The logarithm of softmax, without taking that of a number rounded to 0."""
 
     name = "log_softmax"
@@ -150,34 +150,34 @@ def check_activation(name: str, activation: str) -> None:
 
 def sigmoid(x: "Tensor") -> "Tensor":
     """Return 1 / (1 + exp(-x)), without overflow at either end."""
-    return Sigmoid.apply(x)
+    return SigmoidFunction.apply(x)
 
 
 def tanh(x: "Tensor") -> "Tensor":
     """Return the hyperbolic tangent of x."""
-    return Tanh.apply(x)
+    return TanhFunction.apply(x)
 
 
 def relu(x: "Tensor") -> "Tensor":
     """Return max(x, 0); NaN stays NaN, the derivative at 0 is 0."""
-    return ReLU.apply(x)
+    return ReLUFunction.apply(x)
 
 
 def leaky_relu(x: "Tensor", negative_slope: float = 0.01) -> "Tensor":
     """Return x where it is positive and `negative_slope * x` elsewhere."""
-    return LeakyReLU.apply(x, negative_slope=negative_slope)
+    return LeakyReLUFunction.apply(x, negative_slope=negative_slope)
 
 
 def silu(x: "Tensor") -> "Tensor":
     """Return x * sigmoid(x) (Elfwing, Uchibe and Doya 2017; also known as swish)."""
-    return SiLU.apply(x)
+    return SiLUFunction.apply(x)
 
 
 def softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return exp(x) over its sum along `axis`."""
-    return Softmax.apply(x, axis=single_axis("softmax", axis, x.ndim))
+    return SoftmaxFunction.apply(x, axis=single_axis("softmax", axis, x.ndim))
 
 
 def log_softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return the logarithm of softmax along `axis`."""
-    return LogSoftmax.apply(x, axis=single_axis("log_softmax", axis, x.ndim))
+    return LogSoftmaxFunction.apply(x, axis=single_axis("log_softmax", axis, x.ndim))

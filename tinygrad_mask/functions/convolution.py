@@ -67,7 +67,7 @@ def make_window(
     return window
 
 
-class Conv2d(Function):
+class Conv2dFunction(Function):
     """Each output pixel is the sum over a window of input pixels times the weight, plus the bias;
     then an activation, of which the gradient needs no more than the output.
     """
@@ -153,7 +153,9 @@ def conv2d(
         raise ValueError(f"conv2d: expected a bias of shape ({outputs},), got {bias.shape}")
     window = make_window("conv2d", x.shape[1:3], (kh, kw), stride, padding, dilation)
     check_activation("conv2d", activation)
-    return Conv2d.apply(x, weight, bias, window=window, groups=groups, activation=activation)
+    return Conv2dFunction.apply(
+        x, weight, bias, window=window, groups=groups, activation=activation
+    )
 
 
 def _by(tensor: "Tensor") -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
 
 
-class Dropout(Function):
+class DropoutFunction(Function):
     """Elements set to zero at random, the others scaled so that the expectation stays."""
 
     name = "dropout"
@@ -37,4 +37,4 @@ def dropout(x: "Tensor", p: float, rng: np.random.Generator) -> "Tensor":
     if not 0 <= p < 1:
         raise ValueError(f"dropout: expected 0 <= p < 1, got {p}")
     mask = x.backend.bernoulli(rng, 1 - p, x.shape, x.dtype)
-    return Dropout.apply(x, mask=mask, p=p)
+    return DropoutFunction.apply(x, mask=mask, p=p)

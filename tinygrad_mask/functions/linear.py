@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
 
 
-class Linear(Function):
+class LinearFunction(Function):
     """x @ weight + bias, x (M, K) and weight (K, N); then an activation, of which the gradient
     needs no more than the output.
     """
@@ -62,5 +62,5 @@ def linear(
         raise ValueError(f"linear: expected a bias of shape {weight.shape[1:]}, got {bias.shape}")
     check_activation("linear", activation)
     rows = x if x.ndim == 2 else reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-    y: Tensor = Linear.apply(rows, weight, bias, activation=activation)
+    y: Tensor = LinearFunction.apply(rows, weight, bias, activation=activation)
     return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], weight.shape[1]))

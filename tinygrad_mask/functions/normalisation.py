@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
 
 
-class BatchNorm(Function):
+class BatchNormFunction(Function):
     """(x - mean) / sqrt(variance + eps) * weight + bias, each channel (the last axis) by itself."""
 
     name = "batch_norm"
@@ -84,7 +84,7 @@ def batch_norm(
         raise ValueError("batch_norm: expected running_mean and running_var outside training")
     else:
         mean, variance = running_mean, running_var
-    return BatchNorm.apply(
+    return BatchNormFunction.apply(
         x, weight, bias, mean=mean, variance=variance, of_this_batch=training, eps=eps
     )
 

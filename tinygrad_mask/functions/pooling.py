@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
 
 
-class MaxPool2d(Function):
+class MaxPool2dFunction(Function):
     """The maximum of each window; the first maximum gets the whole gradient."""
 
     name = "max_pool2d"
@@ -29,7 +29,7 @@ class MaxPool2d(Function):
         return ctx.backend.max_pool2d_grad(grad_output, taps, ctx.input_shape, ctx.window)
 
 
-class AvgPool2d(Function):
+class AvgPool2dFunction(Function):
     """The mean of each window."""
 
     name = "avg_pool2d"
@@ -73,7 +73,7 @@ def max_pool2d(
     reading order the whole gradient. Raises `ValueError` where the arguments do not fit.
     """
     window = _pooling_window("max_pool2d", x, kernel_size, stride, padding)
-    return MaxPool2d.apply(x, window=window)
+    return MaxPool2dFunction.apply(x, window=window)
 
 
 def avg_pool2d(
@@ -91,7 +91,7 @@ def avg_pool2d(
     where the arguments do not fit.
     """
     window = _pooling_window("avg_pool2d", x, kernel_size, stride, padding)
-    return AvgPool2d.apply(x, window=window, count_include_pad=count_include_pad)
+    return AvgPool2dFunction.apply(x, window=window, count_include_pad=count_include_pad)
 
 
 def global_avg_pool2d(x: "Tensor") -> "Tensor":

@@ -98,7 +98,10 @@ def cut_faces(
     Raises `UsageError` where no face is left or there is no room for the crops.
     """
     loader = DataLoader(
-        _Cutter(photographs, settings, min_face, border), _BATCH, workers=workers, collate=list
+        _PhotographCutter(photographs, settings, min_face, border),
+        _BATCH,
+        workers=workers,
+        collate=list,
     )
     read: list[Photograph] = []
     hashes: list[NDArray[np.uint64]] = []
@@ -143,7 +146,7 @@ def cut_faces(
 
 
 @dataclass
-class _Cut:
+class _CutPhotograph:
     """What became of one photograph; `faces` holds (label, face, size) of each face's pixels."""
 
     unreadable: str
@@ -154,7 +157,7 @@ class _Cut:
     small: int
 
 
-class _Cutter:
+class _PhotographCutter:
     """The data set whose item i is what is cut out of photograph i."""
 
     def __init__(
@@ -172,8 +175,8 @@ class _Cutter:
     def __len__(self) -> int:
         return len(self.photographs)
 
-    def __getitem__(self, index: int) -> _Cut:
-        cut = _Cut("", np.zeros(HASH_WORDS, dtype=np.uint64), [], [], [], 0)
+    def __getitem__(self, index: int) -> _CutPhotograph:
+        cut = _CutPhotograph("", np.zeros(HASH_WORDS, dtype=np.uint64), [], [], [], 0)
         try:
             photograph = self.photographs[index].open()
         except OSError as error:

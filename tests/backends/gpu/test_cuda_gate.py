@@ -10,7 +10,7 @@ from devices import needs_emulator, needs_nvdisasm
 
 from tinygrad_mask.backends.report import network
 from tinygrad_mask.backends.report.launchers import Instance, RecordingLauncher
-from tinygrad_mask.backends.report.machine import Compiled
+from tinygrad_mask.backends.report.machine import CompiledInstance
 from tinygrad_mask.backends.report.survey import launched, survey
 from tinygrad_mask.emulator import EmulatorError, sass
 from tinygrad_mask.emulator.occupancy import Occupancy
@@ -31,8 +31,12 @@ def gate():
 def convolution(**changes):
     """A convolution's machine code that passes, but for changes."""
     kernel = next(i for i in survey("sm_90") if i.kernel.startswith("conv2d<Tile<float"))
-    mix = sass._mix([sass.Instruction("FFMA", "")] * 8 + [sass.Instruction("IADD3", "")] * 2)
-    compiled = Compiled(kernel, "sm_90", 128, 0, 0, 0, mix, mix, Occupancy(2, 0.25, ("registers",)))
+    mix = sass._mix(
+        [sass.MachineInstruction("FFMA", "")] * 8 + [sass.MachineInstruction("IADD3", "")] * 2
+    )
+    compiled = CompiledInstance(
+        kernel, "sm_90", 128, 0, 0, 0, mix, mix, Occupancy(2, 0.25, ("registers",))
+    )
     return dataclasses.replace(compiled, **changes)
 
 

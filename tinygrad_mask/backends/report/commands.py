@@ -11,7 +11,7 @@ from typing import Any
 
 from tinygrad_mask.backends.report.counting import CountedOperation, count_all
 from tinygrad_mask.backends.report.gpus import GPUS
-from tinygrad_mask.backends.report.machine import ARCHITECTURES, Compiled, compile_all
+from tinygrad_mask.backends.report.machine import ARCHITECTURES, CompiledInstance, compile_all
 from tinygrad_mask.backends.report.network import (
     BATCH,
     other_primitives,
@@ -120,7 +120,7 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 def _to_json(
-    compiled: Sequence[Compiled], counted: Sequence[CountedOperation], arch: str
+    compiled: Sequence[CompiledInstance], counted: Sequence[CountedOperation], arch: str
 ) -> dict[str, Any]:
     return {
         "kernels": [c.to_json() for c in compiled],
@@ -145,7 +145,7 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> list[str
     ]
 
 
-def machine_table(arch: str, compiled: Sequence[Compiled]) -> list[str]:
+def machine_table(arch: str, compiled: Sequence[CompiledInstance]) -> list[str]:
     """Return the lines that say what became of kernels for one architecture."""
     limits = limits_of(arch)
     title = (
@@ -162,7 +162,7 @@ _MACHINE_HEAD = (
 )  # fmt: skip
 
 
-def _machine_row(c: Compiled) -> tuple[str, ...]:
+def _machine_row(c: CompiledInstance) -> tuple[str, ...]:
     shared = str(c.static_shared_bytes)
     if c.instance.shared_bytes:
         shared += f"+{c.instance.shared_bytes}"

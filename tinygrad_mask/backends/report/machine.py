@@ -22,7 +22,7 @@ _NAMES_AT_ONCE = (
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledInstance:
     """An instance of a kernel, compiled.
 
     Args:
@@ -54,7 +54,7 @@ class Compiled:
         return {**data.pop("instance"), **data, "hot_loop_fma_share": share}
 
 
-def compile_all(wanted: Sequence[tuple[Instance, str]]) -> list[Compiled]:
+def compile_all(wanted: Sequence[tuple[Instance, str]]) -> list[CompiledInstance]:
     """Return what becomes of instances, each for an architecture, in their order.
 
     On all processors, since NVRTC compiles one source at a time in a process. Raises
@@ -97,8 +97,8 @@ def _compile(job: Job) -> dict[str, MachineCode]:
     )
 
 
-def _describe(instance: Instance, arch: str, code: MachineCode) -> Compiled:
-    return Compiled(
+def _describe(instance: Instance, arch: str, code: MachineCode) -> CompiledInstance:
+    return CompiledInstance(
         instance,
         arch,
         code.registers,
