@@ -1,7 +1,13 @@
 """A small reverse-mode autodiff framework that learns whether a face mask is worn properly."""
 
 from tinygrad_mask import functions, nn, optim
-from tinygrad_mask.autograd import Function, is_grad_enabled, no_grad
+from tinygrad_mask.autograd import (
+    Function,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from tinygrad_mask.backends import get_num_threads, set_num_threads
 from tinygrad_mask.tensor import Tensor
 
@@ -10,11 +16,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Function",
     "Tensor",
+    "enable_grad",
     "functions",
     "get_num_threads",
     "is_grad_enabled",
     "nn",
     "no_grad",
     "optim",
+    "set_grad_enabled",
     "set_num_threads",
 ]

@@ -8,9 +8,13 @@ holds no reference cycle and is freed the moment nobody can ask for its gradient
 """
 
 import contextlib
+import functools
+import inspect
+import operator
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 
@@ -25,8 +29,44 @@ class _Recording(threading.local):
 
 _recording = _Recording()
 
+_Call = TypeVar("_Call", bound=Callable[..., Any])
 
-class no_grad(contextlib.ContextDecorator):  # noqa: N801 (as everybody writes it)
+
+class _Switch(contextlib.ContextDecorator):
+    """A context, or a decorator, that switches the recording of this thread on or off."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._before: list[bool] = []
+
+    def __enter__(self) -> "_Switch":
+        self._before.append(_recording.enabled)
+        _recording.enabled = self._enabled
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _recording.enabled = self._before.pop()
+
+    def __call__(self, function: _Call) -> _Call:
+        if not inspect.isgeneratorfunction(function):
+            return super().__call__(function)
+
+        @functools.wraps(function)
+        def generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            # Its caller's code runs between the values, so the switch is set for each of them.
+            values = function(*args, **kwargs)
+            while True:
+                with self:
+                    try:
+                        value = next(values)
+                    except StopIteration as stop:
+                        return stop.value
+                yield value
+
+        return cast(_Call, generator)
+
+
+class no_grad(_Switch):  # noqa: N801 (as everybody writes it)
     """Within this context (or a function decorated with it) no graph is recorded, in this thread.
 
     Results do not require gradients, nothing is saved for a backward pass, and leaves may be
@@ -34,15 +74,49 @@ class no_grad(contextlib.ContextDecorator):  # noqa: N801 (as everybody writes i
     """
 
     def __init__(self) -> None:
-        self._before: list[bool] = []
+        super().__init__(False)
 
-    def __enter__(self) -> "no_grad":
-        self._before.append(_recording.enabled)
-        _recording.enabled = False
+
+class enable_grad(_Switch):  # noqa: N801
+    """Within this context (or a function decorated with it) the graph is recorded, in this thread.
+
+    It undoes an enclosing `no_grad`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+
+class set_grad_enabled(_Switch):  # noqa: N801
+    """Switch recording on or off in this thread, at once; as a context, until its end.
+
+    As in PyTorch it is a function, a context and a decorator.
+
+    Example:
+        >>> set_grad_enabled(False)
+        >>> with set_grad_enabled(training):
+        ...     loss = model(x).mean()
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(bool(mode))
+        super().__enter__()
+        self._entered = False
+
+    def __enter__(self) -> "_Switch":
+        if self._entered:
+            return super().__enter__()
+        self._entered = True  # switched when it was made
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        _recording.enabled = self._before.pop()
+    def __call__(self, function: _Call) -> _Call:
+        """Return the function with the mode set while it runs."""
+        self.__exit__()  # the mode is that of the function alone
+        self._entered = True
+        return super().__call__(function)
+
+    def __repr__(self) -> str:
+        return f"set_grad_enabled({self._enabled})"
 
 
 def is_grad_enabled() -> bool:
@@ -54,12 +128,16 @@ def is_grad_enabled() -> bool:
 
 
 class Version:
-    """How often a piece of memory was written in place; shared by all variables that view it."""
+    """How often a piece of memory was written in place; shared by all variables that view it.
 
-    __slots__ = ("count",)
+    `shared` says whether more than one variable may view it.
+    """
+
+    __slots__ = ("count", "shared")
 
     def __init__(self) -> None:
         self.count = 0
+        self.shared = False
 
 
 class Variable:
@@ -69,18 +147,54 @@ class Variable:
     made it (None for a leaf).
     """
 
-    __slots__ = ("__weakref__", "backend", "data", "grad", "node", "requires_grad", "version")
+    __slots__ = ("__weakref__", "_grad", "backend", "data", "node", "requires_grad", "version")
 
     data: Array
-    grad: Any
     requires_grad: bool
     backend: Backend
     node: "Node | None"
     version: Version
+    _grad: Any
 
-    def wrap(self, array: Array) -> Any:
-        """Return a new variable of the same kind and device that holds `array`."""
+    def wrap(self, array: Array, backend: Backend | None = None) -> Any:
+        """Return a new variable of the same kind that holds `array`, on this device or another."""
         raise NotImplementedError
+
+    def _set_grad(self, gradient: Any) -> None:
+        if gradient is not None:
+            _check_gradient(self, gradient)
+        self._grad = gradient
+
+    grad = property(
+        operator.attrgetter("_grad"),  # faster than a function; an optimiser reads many
+        _set_grad,
+        doc="""The gradient that `backward()` has collected, or None: a tensor of the same shape,
+        dtype and device.
+
+        Another one may be assigned: `TypeError` if it is not a tensor or has another dtype,
+        `ValueError` for another shape or device.
+        """,
+    )
+
+
+def _check_gradient(variable: Variable, gradient: Any) -> None:
+    if not isinstance(gradient, Variable):
+        raise TypeError(
+            f"grad: expected a Tensor or None, got {type(gradient).__name__}; wrap it in a Tensor"
+        )
+    ours, given = variable.data, gradient.data
+    if given.shape != ours.shape:
+        raise ValueError(f"grad: expected the tensor's shape {ours.shape}, got {given.shape}")
+    if given.dtype != ours.dtype:
+        raise TypeError(
+            f"grad: expected the tensor's dtype {ours.dtype}, got {given.dtype}; "
+            "convert it with .astype()"
+        )
+    if gradient.backend is not variable.backend:
+        raise ValueError(
+            f"grad: expected the tensor's device {variable.backend.name!r}, "
+            f"got {gradient.backend.name!r}; move it with .to()"
+        )
 
 
 # --- functions and nodes ----------------------------------------------------------------------
@@ -100,17 +214,25 @@ class Node:
     function: "type[Function]"
     backend: Backend
     needs_input_grad: tuple[bool, ...]
+    dtype: np.dtype[Any]
+    """The dtype of the inputs, and so of their gradients."""
 
-    def __init__(self, function: "type[Function]", backend: Backend) -> None:
+    edges: "tuple[Node | Variable | None, ...]" = ()
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    freed = False
+    has_several_outputs = False
+    _retained: "weakref.ref[Variable] | None" = None
+    _saved: tuple[Any, ...] = ()
+    _watched: tuple[tuple[Version, int, int], ...] = ()
+    _input_ids: tuple[int, ...] = ()
+    _option_ids: tuple[int, ...] = ()
+    _output_ids: tuple[int, ...] = ()
+
+    def __init__(self, function: "type[Function]", backend: Backend, dtype: Any) -> None:
         self.function = function
         self.backend = backend
+        self.dtype = dtype
         self.xp = backend.xp
-        self.edges: tuple[Node | Variable | None, ...] = ()
-        self.input_shapes: tuple[tuple[int, ...], ...] = ()
-        self.freed = False
-        self._retained: weakref.ref[Variable] | None = None
-        self._saved: tuple[Array | None, ...] = ()
-        self._watched: tuple[tuple[Version, int], ...] = ()
 
     def save_for_backward(self, *arrays: Array | None) -> None:
         """Keep arrays for `backward`, which finds them in `saved_arrays`, in this order."""
@@ -119,7 +241,7 @@ class Node:
     @property
     def saved_arrays(self) -> tuple[Any, ...]:
         """What forward saved; raises `RuntimeError` if any of it was written to since."""
-        for version, count in self._watched:
+        for version, count, _ in self._watched:
             if version.count != count:
                 raise RuntimeError(
                     f"{self.function.name}: an array that its backward pass needs was written in "
@@ -128,49 +250,103 @@ class Node:
                 )
         return self._saved
 
-    def watch(self, variables: "list[Variable]") -> None:
-        """Note the versions of those variables whose memory is among what was saved."""
-        memory = {id(_owner(a)) for a in self._saved if a is not None}
-        self._watched = tuple(
-            (v.version, v.version.count) for v in variables if id(_owner(v.data)) in memory
-        )
+    saved_tensors = saved_arrays
+    """The same by PyTorch's name; in `differentiable_backward` they are tensors of the graph."""
 
-    def input_gradients(self, grad_output: Array) -> tuple[Array | None, ...]:
-        """Run the function's backward and return one gradient an input, each of its shape."""
-        name = self.function.name
-        gradients = self.function.backward(self, grad_output)
+    def record(
+        self,
+        inputs: Sequence[Any],
+        arrays: Sequence[Any],
+        options: dict[str, Any],
+        variables: list[Variable],
+        owners: list[Any],
+    ) -> None:
+        """Note where gradients go, and the versions of the variables (the results among them) whose
+        memory is among what was saved. `owners` are the arrays that own the variables' memory.
+        """
+        edges: list[Node | Variable | None] = []
+        shapes = []
+        for value, array, needed in zip(inputs, arrays, self.needs_input_grad):  # noqa: B905
+            edges.append((value.node or value) if needed else None)
+            shapes.append(array.shape if needed else ())
+        self.edges = tuple(edges)
+        self.input_shapes = tuple(shapes)
+        self._input_ids = tuple(map(id, arrays))
+        if options:
+            self._option_ids = tuple(map(id, options.values()))
+        if self._saved:
+            memory = {id(_owner(a)) for a in self._saved if a is not None}
+            self._watched = tuple(
+                [
+                    (v.version, v.version.count, id(owner))
+                    for v, owner in zip(variables, owners)  # noqa: B905
+                    if id(owner) in memory
+                ]
+            )
+
+    def input_gradients(
+        self, grad_output: Any, create_graph: bool = False
+    ) -> tuple[Array | Variable | None, ...]:
+        """Run the function's backward and return one gradient per input, each of its shape.
+
+        With `create_graph` the gradients are variables, recorded, and so is `grad_output`.
+        """
+        given = grad_output.parts if self.has_several_outputs else (grad_output,)
+        if create_graph:
+            gradients = self.function.differentiable_backward(_GraphContext(self, given), *given)
+        else:
+            gradients = self.function.backward(self, *given)
         if not isinstance(gradients, tuple):
             gradients = (gradients,)
         if len(gradients) != len(self.edges):
             raise RuntimeError(
-                f"{name}: backward returned {len(gradients)} gradients for {len(self.edges)} inputs"
+                f"{self.function.name}: backward returned {len(gradients)} gradients for "
+                f"{len(self.edges)} inputs; expected one per input, None if there is none"
             )
-        checked: list[Array | None] = []
+        checked: list[Array | Variable | None] = []
         for k, (edge, gradient, shape) in enumerate(
             zip(self.edges, gradients, self.input_shapes, strict=True)
         ):
             if edge is None or gradient is None:
                 checked.append(None)
                 continue
-            if gradient.shape != shape and self.function.elementwise:
-                gradient = sum_to_shape(gradient, shape)
-            if gradient.shape != shape or gradient.dtype != grad_output.dtype:
+            found = getattr(gradient, "shape", None)
+            if found is None or isinstance(gradient, Variable) is not create_graph:
+                wanted = "a Tensor" if create_graph else "an array"
                 raise RuntimeError(
-                    f"{name}: backward returned for input {k} a gradient of shape {gradient.shape} "
-                    f"and dtype {gradient.dtype}, expected {shape} and {grad_output.dtype}"
+                    f"{self.function.name}: backward returned for input {k} a "
+                    f"{type(gradient).__name__}, expected {wanted} or None"
+                )
+            if found != shape and self.function.elementwise:
+                try:
+                    gradient = sum_to_shape(gradient, shape)
+                except ValueError:
+                    pass  # reported below, by the function's name
+                else:
+                    found = shape
+            if found != shape or gradient.dtype != self.dtype:
+                raise RuntimeError(
+                    f"{self.function.name}: backward returned for input {k} a gradient of shape "
+                    f"{found} and dtype {gradient.dtype}, expected {shape} and {self.dtype}"
                 )
             checked.append(gradient)
         return tuple(checked)
 
-    def retain(self, result: Variable) -> None:
+    def retain(self, result: Variable | None) -> None:
         """Have the walk back store the gradient of this node's result in it, while it lives."""
-        self._retained = weakref.ref(result)
+        self._retained = None if result is None else weakref.ref(result)
 
-    def deliver(self, grad_output: Array) -> None:
+    @property
+    def retained(self) -> Variable | None:
+        """The result in which the gradient is to be stored."""
+        return self._retained() if self._retained is not None else None
+
+    def deliver(self, grad_output: Any) -> None:
         """Store the gradient in the result, if it was asked for."""
-        result = self._retained() if self._retained is not None else None
+        result = self.retained
         if result is not None:
-            result.grad = result.wrap(grad_output.copy())
+            recorded = isinstance(grad_output, Variable)
+            result._grad = grad_output if recorded else result.wrap(grad_output.copy())
 
     def free(self) -> None:
         """Drop what was saved and the edges; the node can not be walked again."""
@@ -180,16 +356,163 @@ class Node:
         self._watched = ()
 
 
+def _no_node() -> None:
+    """What a weak reference to an output's node returns if there is none."""
+
+
+class _OutputNode(Node):
+    """One of several outputs of a function: its only edge leads to the function's node."""
+
+    def __init__(self, main: Node, position: int, count: int) -> None:
+        super().__init__(main.function, main.backend, main.dtype)
+        self.edges = (main,)
+        self.position, self.count = position, count
+
+    def input_gradients(self, grad_output: Any, create_graph: bool = False) -> tuple[Any, ...]:
+        parts: list[Any] = [None] * self.count
+        parts[self.position] = grad_output
+        return (_OutputGradients(parts),)
+
+
+def _output_node(main: Node, position: int) -> _OutputNode:
+    """The node of an output; there is one at a time, so that it is known as a target."""
+    node: _OutputNode | None = main._output_nodes[position]()
+    if node is None:
+        node = _OutputNode(main, position, len(main._output_nodes))
+        main._output_nodes[position] = weakref.ref(node)
+    return node
+
+
+class _OutputGradients:
+    """The gradients of a function's several outputs, None for those that nothing used."""
+
+    base = None  # shares no memory, as the walk asks of arrays
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = tuple(parts)
+
+    def __add__(self, other: "_OutputGradients") -> "_OutputGradients":
+        return _OutputGradients(
+            [
+                b if a is None else a if b is None else a + b
+                for a, b in zip(self.parts, other.parts, strict=True)
+            ]
+        )
+
+
+class _GraphContext:
+    """The `ctx` of `differentiable_backward`: a node, but what it saved are variables of the graph.
+
+    An input's variable leads to where the input came from, an output's to the node. Arrays that
+    were no inputs, and are integers or booleans, are constants; floating ones that forward computed
+    on the way have lost where they came from, and are refused when they are used.
+    """
+
+    def __init__(self, node: Node, given: Sequence[Any]) -> None:
+        self._node = node
+        self._like: Variable = next(g for g in given if g is not None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    @property
+    def saved_arrays(self) -> tuple[Any, ...]:
+        """What forward saved, as arrays: constants of the derivative."""
+        return self._node.saved_arrays
+
+    @property
+    def saved_tensors(self) -> tuple[Any, ...]:
+        """What forward saved, as variables of the graph."""
+        versions = {owner: version for version, _, owner in self._node._watched}
+        return tuple(self._variable(k, a, versions) for k, a in enumerate(self.saved_arrays))
+
+    def _variable(self, position: int, array: Any, versions: dict[int, Version]) -> Any:
+        if not hasattr(array, "dtype"):
+            return array  # a number, or None
+        node = self._node
+        variable: Variable = self._like.wrap(array, node.backend)
+        version = versions.get(id(_owner(array)))
+        if version is not None:
+            variable.version = version
+        if id(array) in node._input_ids:
+            edge = node.edges[node._input_ids.index(id(array))]
+            if isinstance(edge, Variable):
+                if _owner(edge.data) is not _owner(array):
+                    raise RuntimeError(
+                        f"{node.function.name}: the data of a leaf that its backward pass needs "
+                        "were replaced after the forward pass; run the forward pass again"
+                    )
+                return edge
+        elif id(array) in node._output_ids:
+            edge = node
+            if node.has_several_outputs:
+                edge = _output_node(node, node._output_ids.index(id(array)))
+        elif array.dtype.kind == "f" and id(array) not in node._option_ids:
+            return _Lost(
+                f"{node.function.name}: saved array {position} is neither an input nor an output, "
+                "so its derivative is lost; save the inputs, and compute it in "
+                "differentiable_backward"
+            )
+        else:
+            edge = None
+        if edge is not None and array.dtype.kind == "f":
+            variable.node, variable.requires_grad = edge, True
+        return variable
+
+
+class _Lost(Variable):
+    """What `_GraphContext` refuses: raises when anything is asked of it."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def __getattr__(self, name: str) -> Any:  # also for slots that were never set
+        raise RuntimeError(self.message)
+
+
 class Function:
     """A primitive: `forward(ctx, *arrays, **options)` and `backward(ctx, grad_output)`.
 
     Both are static methods on plain arrays of one device. `forward` returns a new array or a view
-    of an input and writes into none; `backward` returns one gradient an input (None where there is
-    none), may look at `ctx.needs_input_grad` to leave out what nobody wants, and must not write
-    into `grad_output`. An `elementwise` function may return gradients of the broadcast shape: the
-    engine sums them back to the input's shape. For all others a wrong shape is an error. Only where
-    `integers` says so, tensors of integers or booleans are let in; elsewhere NumPy would convert
-    them behind the user's back.
+    of an input, and writes into none of them; it keeps what `backward` needs with
+    `ctx.save_for_backward`, or as attributes of `ctx`. `backward` returns one gradient per input
+    (None if there is none), may look at `ctx.needs_input_grad` to leave out those that are not
+    needed, and must not write into `grad_output`. An `elementwise` function may return gradients of
+    the broadcast shape: the engine sums them back to the input's shape. For all others a wrong
+    shape is an error. Tensors of integers or booleans are accepted only if `integers` is set;
+    otherwise NumPy would convert them silently.
+
+    **Several outputs.** A `forward` that returns a tuple of arrays makes `apply` return a tuple of
+    tensors. `backward` then takes one gradient per output, None for those that nothing used. An
+    output of integers or booleans has no gradient.
+
+    **Second derivatives.** `differentiable_backward(ctx, grad_output)` is `backward` on tensors
+    instead of arrays: it computes the same gradients by functions of tensors, so that they can be
+    differentiated again. It is called for `create_graph=True` only. There, `ctx.saved_tensors` are
+    tensors of the graph: the inputs and outputs that forward saved, connected to what they were
+    computed from. Floating arrays that `forward` computed on the way are refused, because their
+    derivative is lost: save the inputs and compute them again. `ctx.saved_arrays` are plain arrays,
+    constants of the derivative (a mask, an index). If `backward` consists of operators that arrays
+    and tensors share, one definition serves both: write it with `ctx.saved_tensors`, then
+    `differentiable_backward = backward`. For a long formula see `functions.second_order`. A
+    function without it raises `NotImplementedError` there.
+
+    Example:
+        >>> class Cube(Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x**3
+        ...
+        ...     @staticmethod
+        ...     def backward(ctx, grad_output):
+        ...         (x,) = ctx.saved_tensors
+        ...         return grad_output * 3 * x**2
+        ...
+        ...     differentiable_backward = backward
+        >>> y = Cube.apply(x)
     """
 
     name: ClassVar[str]
@@ -197,14 +520,30 @@ class Function:
     integers: ClassVar[bool] = False
 
     @staticmethod
-    def forward(ctx: Node, *arrays: Any, **options: Any) -> Array:
+    def forward(ctx: Node, *arrays: Any, **options: Any) -> Any:
         """Compute the result from the inputs' arrays."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{ctx.function.name}: defines no forward(); see the example of Function"
+        )
 
     @staticmethod
-    def backward(ctx: Node, grad_output: Array) -> Any:
+    def backward(ctx: Node, *grad_outputs: Any) -> Any:
         """Compute the inputs' gradients from the result's gradient."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{ctx.function.name}: has no derivative, since it defines no backward()"
+        )
+
+    @staticmethod
+    def differentiable_backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """Compute the inputs' gradients as tensors that can be differentiated again."""
+        raise NotImplementedError(
+            f"{ctx.function.name}: has no second derivative, since it defines no "
+            "differentiable_backward(); call backward() or grad() without create_graph=True"
+        )
+
+    def __init__(self) -> None:
+        name = type(self).__name__
+        raise TypeError(f"{name}: a Function is not instantiated; call {name}.apply(...)")
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -227,38 +566,116 @@ class Function:
         backend, dtype = first.backend, first.data.dtype
         if dtype.kind != "f" and not cls.integers:
             raise TypeError(f"{cls.name}: expected a floating dtype, got {dtype}")
-        arrays = [_as_operand(cls, v, backend, dtype) for v in inputs]
+        enabled = _recording.enabled
+        arrays: list[Any] = []
+        needed: list[bool] = []
+        for value in inputs:
+            if isinstance(value, Variable):
+                array = value.data
+                if value.backend is not backend or array.dtype is not dtype:
+                    array = _as_operand(cls, value, backend, dtype)
+                needed.append(enabled and value.requires_grad)
+            else:
+                array = _as_operand(cls, value, backend, dtype)
+                needed.append(False)
+            arrays.append(array)
         for key, value in options.items():
             if isinstance(value, Variable):
                 options[key] = array_of(value, backend, cls.name)
                 variables.append(value)
 
-        ctx = Node(cls, backend)
-        record = False
-        if _recording.enabled:
-            ctx.needs_input_grad = tuple(
-                isinstance(v, Variable) and v.requires_grad for v in inputs
-            )
-            record = True in ctx.needs_input_grad
-        else:
-            ctx.needs_input_grad = (False,) * len(inputs)
+        ctx = Node(cls, backend, dtype)
+        ctx.needs_input_grad = tuple(needed)
+        record = True in needed
+        if record and len(arrays) > 1 and len(set(map(id, arrays))) < len(arrays):
+            _tell_apart(inputs, arrays)
         with backend.computing():
             array = cls.forward(ctx, *arrays, **options)
-        result = first.wrap(array)
-        owner = _owner(result.data)
-        for variable in variables:
-            if _owner(variable.data) is owner:
-                result.version = variable.version
-        if record:
-            ctx.edges = tuple(
-                (v.node or v) if needed else None
-                for v, needed in zip(inputs, ctx.needs_input_grad, strict=True)
-            )
-            ctx.input_shapes = tuple(getattr(a, "shape", ()) for a in arrays)
-            ctx.watch([*variables, result])
+        if type(array) is not ctx.backend.xp.ndarray:
+            if type(array) is tuple:
+                return _several_outputs(ctx, inputs, arrays, options, variables, array, record)
+            _check_result(cls.name, array)
+        result = first.wrap(array, ctx.backend)
+        owners = _share_version(result, variables)
+        if record and array.dtype.kind == "f":
+            ctx._output_ids = (id(array),)
+            variables.append(result)
+            ctx.record(inputs, arrays, options, variables, owners)
             result.node = ctx
             result.requires_grad = True
         return result
+
+
+class GradientFunction(Function):
+    """The gradient of a primitive, as a function that its `differentiable_backward` applies.
+
+    Users do not call it, and `functions` has none of its name.
+    """
+
+
+def _tell_apart(inputs: Sequence[Any], arrays: list[Any]) -> None:
+    """Replace an array that is the data of two variables by a view of it for the second one.
+
+    The graph knows what was saved by its identity, and their gradients go different ways.
+    """
+    first: dict[int, int] = {}
+    for k, array in enumerate(arrays):
+        before = first.setdefault(id(array), k)
+        if before != k and inputs[before] is not inputs[k] and hasattr(array, "dtype"):
+            arrays[k] = array[...]
+
+
+def _check_result(name: str, array: Any) -> None:
+    """Raise `TypeError` unless this is an array or a number of the array module's."""
+    if isinstance(array, Variable) or not hasattr(array, "dtype") or not hasattr(array, "shape"):
+        raise TypeError(
+            f"{name}: expected forward() to return an array (or a tuple of arrays), got "
+            f"{type(array).__name__}; forward() and backward() compute with plain arrays"
+        )
+
+
+def _share_version(result: Variable, variables: Sequence[Variable]) -> list[Any]:
+    """Let a result that views the memory of a variable share its version.
+
+    Returns the arrays that own the memory of the variables, and then of the result.
+    """
+    owner = _owner(result.data)
+    owners = [_owner(variable.data) for variable in variables]
+    for variable, other in zip(variables, owners):  # noqa: B905 (of one length, and often called)
+        if other is owner:
+            result.version = variable.version
+            result.version.shared = True
+    owners.append(owner)
+    return owners
+
+
+def _several_outputs(
+    ctx: Node,
+    inputs: Sequence[Any],
+    arrays: Sequence[Any],
+    options: dict[str, Any],
+    variables: list[Variable],
+    outputs: tuple[Any, ...],
+    record: bool,
+) -> tuple[Variable, ...]:
+    """Return the variables of a forward that returned a tuple, recorded if `record`."""
+    results: list[Variable] = []
+    owners: list[Any] = []
+    for array in outputs:
+        _check_result(ctx.function.name, array)
+        result = variables[0].wrap(array, ctx.backend)
+        owners = _share_version(result, [*variables, *results])
+        results.append(result)
+    if record:
+        ctx.has_several_outputs = True
+        ctx._output_ids = tuple(map(id, outputs))
+        ctx._output_nodes = [_no_node] * len(outputs)
+        ctx.record(inputs, arrays, options, [*variables, *results], owners)
+        for k, result in enumerate(results):
+            if result.data.dtype.kind == "f":
+                result.node = _output_node(ctx, k)
+                result.requires_grad = True
+    return tuple(results)
 
 
 def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: Any) -> Any:
@@ -268,23 +685,35 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
     elif value is None:
         return None
     elif isinstance(value, (bool, int, float, np.generic)):
-        if isinstance(value, np.generic):
-            value = value.item()  # a number of NumPy's would not adopt the tensor's dtype
-        if isinstance(value, float) and dtype.kind != "f":
-            raise TypeError(f"{function.name}: a float does not fit a tensor of dtype {dtype}")
-        return value
+        return number_for(function.name, value, dtype)
     else:
-        array = array_of(value, backend)
+        array = array_of(value, backend, function.name)
     if array.dtype != dtype:
         raise TypeError(mixed_dtypes(function.name, dtype, array.dtype))
     return array
+
+
+def number_for(name: str, value: Any, dtype: Any) -> bool | int | float:
+    """The Python number that a number means for a tensor of `dtype`, which it adopts.
+
+    Raises `TypeError`, in the name of a function, for a float and a dtype of integers, and for what
+    is not a number.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()  # a number of NumPy's would not adopt the tensor's dtype
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if isinstance(value, float) and dtype.kind != "f":
+        raise TypeError(f"{name}: a float does not fit a tensor of dtype {dtype}")
+    return value
 
 
 def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
     """The array of a variable, or a copy of anything else on the device.
 
     A copy, because what the caller writes into an array of his own later would go unnoticed. Raises
-    `ValueError`, in the name of a function, for a variable of another device.
+    `ValueError`, in the name of a function, for a variable of another device, and `TypeError` for a
+    masked array.
     """
     if isinstance(value, Variable):
         if value.backend is not backend:
@@ -294,8 +723,23 @@ def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
             )
         return value.data
     if isinstance(value, backend.xp.ndarray):
-        return value.copy()
-    return backend.asarray(np.array(value))
+        return plain_array(value, backend, name).copy()
+    return backend.asarray(np.array(plain_array(value, backend, name)))
+
+
+def plain_array(value: Any, backend: Backend, name: str = "tensor") -> Any:
+    """The same memory as an array of no subclass; what is no array is returned as it is.
+
+    `np.matrix` gives another meaning to `*`, and the mask of a masked array would be lost, for
+    which this raises `TypeError`.
+    """
+    if type(value) is backend.xp.ndarray or not isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: expected an array without a mask, got a masked array; call its filled()"
+        )
+    return np.asarray(value)
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
@@ -319,8 +763,8 @@ def _owner(array: Any) -> Any:
     return array
 
 
-def sum_to_shape(gradient: Array, shape: tuple[int, ...]) -> Array:
-    """Sum a gradient over the axes along which an input of `shape` was broadcast.
+def sum_to_shape(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a gradient, an array or a tensor, over the axes along which `shape` was broadcast.
 
     Raises `ValueError` if `shape` does not broadcast to the gradient's shape.
     """
@@ -340,70 +784,251 @@ def sum_to_shape(gradient: Array, shape: tuple[int, ...]) -> Array:
 
 # --- the walk back ----------------------------------------------------------------------------
 
+_collecting = threading.Lock()
+"""Held while a walk adds to the gradients of leaves, so that two threads lose none."""
 
-def backward(root: Variable, gradient: Array, *, retain_graph: bool = False) -> None:
+
+def backward(
+    root: Variable, gradient: Any, *, retain_graph: bool = False, create_graph: bool = False
+) -> None:
     """Add to the `grad` of every leaf that `root` depends on the derivative along it.
 
-    `gradient`, of root's shape, is the derivative of the final value with respect to `root`. A node
-    is visited when all its consumers have delivered, which a first pass counts; neither pass
-    recurses. Leaves are written only after the whole walk has succeeded.
+    `gradient`, of root's shape, is the derivative of the final value with respect to `root`: an
+    array, or with `create_graph` a variable. A node is visited when all its consumers have
+    delivered, which a first pass counts; neither pass recurses. Leaves are written only after the
+    whole walk has succeeded. Several threads may do so at once for the same leaves.
     """
-    collected: dict[Variable, Array] = {}
-    if root.node is None:
-        collected[root] = gradient.copy()
+    with enable_grad() if create_graph else contextlib.nullcontext():
+        collected: dict[Variable, Any] = {}
+        if root.node is None:
+            collected[root] = gradient if create_graph else gradient.copy()
+        else:
+            pending = _count_consumers([root.node])
+            _walk(
+                {root.node: gradient},
+                pending,
+                collected,
+                retain_graph=retain_graph,
+                create_graph=create_graph,
+            )
+        with _collecting:
+            for leaf, total in collected.items():
+                before = leaf._grad
+                if create_graph:
+                    leaf._grad = total if before is None else before + total
+                else:
+                    leaf._grad = leaf.wrap(total if before is None else before.data + total)
+
+
+def grad(
+    outputs: Variable | Sequence[Variable],
+    inputs: Variable | Sequence[Variable],
+    grad_outputs: Any = None,
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Any, ...]:
+    """Return the gradients of the sum of `outputs` with respect to `inputs`, one per input.
+
+    `inputs` may be leaves or results; nothing is added to any `grad`. `grad_outputs` has one
+    tensor per output, of its shape and dtype, or None for an output of one element. With
+    `create_graph` the gradients are recorded themselves, so that they can be differentiated again;
+    otherwise what the graph had saved is freed as it is consumed, unless `retain_graph` is set.
+    The gradient of an input that the outputs do not depend on is None if `allow_unused` is set.
+
+    Raises `RuntimeError` for an input that does not require a gradient or that no output depends
+    on, or a graph that was freed already; `ValueError` for a gradient that does not fit its output.
+
+    Example:
+        >>> x = Tensor([2.0], requires_grad=True)
+        >>> (slope,) = grad(x**3, x, create_graph=True)   # 3 x**2 = 12
+        >>> grad(slope, x)                                # 6 x = 12
+    """
+    outputs, inputs = _listed("outputs", outputs), _listed("inputs", inputs)
+    if not isinstance(grad_outputs, (list, tuple)):
+        grad_outputs = [grad_outputs] * len(outputs) if grad_outputs is None else [grad_outputs]
+    if len(grad_outputs) != len(outputs):
+        raise ValueError(
+            f"grad: expected one of grad_outputs per output, got {len(grad_outputs)} for "
+            f"{len(outputs)} outputs"
+        )
+    for k, variable in enumerate(inputs):
+        if not variable.requires_grad:
+            raise RuntimeError(
+                f"grad: input {k} does not require a gradient; call requires_grad_() on it before "
+                "the outputs are computed"
+            )
+    collected: dict[Any, Any] = {}
+    starts: dict[Node, Any] = {}
+    with enable_grad() if create_graph else contextlib.nullcontext():
+        for k, (output, given) in enumerate(zip(outputs, grad_outputs, strict=True)):
+            gradient = output_gradient(f"grad: output {k}", output, given, create_graph)
+            totals: dict[Any, Any] = collected if output.node is None else starts
+            key = output.node or output
+            totals[key] = totals[key] + gradient if key in totals else gradient
+        pending = _count_consumers(list(starts))
+        targets = {v.node or v for v in inputs}
+        found: dict[Any, Any] = {}
+        _walk(
+            starts,
+            pending,
+            found,
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+            create_graph=create_graph,
+            targets=targets,
+        )
+        for target in targets & collected.keys():
+            before = found.get(target)
+            found[target] = collected[target] if before is None else before + collected[target]
+    gradients: list[Any] = []
+    for k, variable in enumerate(inputs):
+        gradient = found.get(variable.node or variable)
+        if gradient is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: no output depends on input {k}; pass allow_unused=True to get None for it"
+            )
+        if gradient is not None and not create_graph:
+            gradient = variable.wrap(gradient.copy())
+        gradients.append(gradient)
+    return tuple(gradients)
+
+
+def _listed(name: str, given: Any) -> list[Variable]:
+    """One variable, or a sequence of them, as a list."""
+    variables = list(given) if isinstance(given, (list, tuple)) else [given]
+    for variable in variables:
+        if not isinstance(variable, Variable):
+            raise TypeError(
+                f"grad: expected {name} to be a Tensor or a list of them, "
+                f"got {type(variable).__name__}"
+            )
+    return variables
+
+
+def output_gradient(name: str, output: Variable, gradient: Any, create_graph: bool) -> Any:
+    """The gradient to start from at an output: what is given, checked, or 1.
+
+    An array, or with `create_graph` a variable. Raises `RuntimeError` for an output that requires
+    no gradient, or has several elements and none is given, `ValueError` for one that does not fit.
+    """
+    array, backend = output.data, output.backend
+    if not output.requires_grad:
+        raise RuntimeError(f"{name}: this tensor does not depend on any that requires a gradient")
+    if gradient is None:
+        if array.size != 1:
+            raise RuntimeError(
+                f"{name}: expected a gradient for a tensor of {array.shape}; only a single "
+                "element can do without"
+            )
+        gradient = backend.xp.ones(array.shape, dtype=array.dtype)
+    if isinstance(gradient, Variable):
+        given = array_of(gradient, backend, name)
     else:
-        with root.backend.computing():
-            _walk(root.node, gradient, retain_graph, collected)
-    for leaf, total in collected.items():
-        leaf.grad = leaf.wrap(total if leaf.grad is None else leaf.grad.data + total)
+        given = plain_array(gradient, backend, name)
+        if not isinstance(given, backend.xp.ndarray):
+            given = backend.asarray(np.asarray(given))
+    if given.shape != array.shape or given.dtype != array.dtype:
+        raise ValueError(
+            f"{name}: expected a gradient of shape {array.shape} and dtype {array.dtype}, "
+            f"got {given.shape} and {given.dtype}"
+        )
+    if not create_graph:
+        return given
+    return gradient if isinstance(gradient, Variable) else output.wrap(given)
 
 
 def _walk(
-    start: Node, gradient: Array, retain_graph: bool, collected: dict[Variable, Array]
+    starts: dict[Node, Any],
+    pending: dict[Node, int],
+    collected: dict[Any, Any],
+    *,
+    retain_graph: bool,
+    create_graph: bool,
+    targets: "set[Node | Variable] | None" = None,
 ) -> None:
-    pending = _count_consumers(start)
-    gradients: dict[Node, Array] = {start: gradient}
+    """Walk from the nodes `starts`, whose gradients they map to, and collect those of leaves.
+
+    With `targets`, leaves and nodes, only theirs are collected, and nodes that lead to none are not
+    visited. Gradients are arrays, or with `create_graph` variables.
+    """
+    ready = [node for node in starts if pending[node] == 0]
+    useful = None if targets is None else _leading_to(targets, ready, pending)
+    gradients = dict(starts)
     # Arrays made by this walk by adding up may be added to in place; what a backward returned may
     # be shared (with grad_output, with another input's gradient) and may not.
     own: set[Node | Variable] = set()
-    ready = [start]
+    with contextlib.ExitStack() as contexts:
+        backend: Backend | None = None
+        while ready:
+            node = ready.pop()
+            grad_output = gradients.pop(node, None)
+            if useful is not None and targets is not None:
+                if node in targets and grad_output is not None:
+                    collected[node] = grad_output
+                if node not in useful:
+                    continue
+            if node.backend is not backend:
+                backend = node.backend
+                contexts.enter_context(backend.computing())
+            edges = node.edges
+            if grad_output is None:
+                inputs: tuple[Any, ...] = (None,) * len(edges)
+            else:
+                if targets is None:
+                    node.deliver(grad_output)
+                inputs = node.input_gradients(grad_output, create_graph)
+            for k, (edge, grad_input) in enumerate(zip(edges, inputs, strict=True)):
+                if edge is None:
+                    continue
+                is_node = isinstance(edge, Node)
+                if grad_input is not None and (is_node or targets is None or edge in targets):
+                    totals: dict[Any, Any] = gradients if is_node else collected
+                    if edge not in totals:
+                        if not is_node and not create_graph:
+                            shared = grad_input is grad_output or grad_input.base is not None
+                            shared = shared or any(grad_input is g for g in inputs[:k])
+                            if shared:
+                                grad_input = grad_input.copy()
+                        totals[edge] = grad_input
+                    elif edge in own:
+                        totals[edge] += grad_input
+                    else:
+                        totals[edge] = totals[edge] + grad_input
+                        if not create_graph:
+                            own.add(edge)
+                if isinstance(edge, Node):
+                    pending[edge] -= 1
+                    if pending[edge] == 0:
+                        ready.append(edge)
+            if not retain_graph:
+                node.free()
+
+
+def _leading_to(
+    targets: "set[Node | Variable]", first: Sequence[Node], pending: dict[Node, int]
+) -> set[Node]:
+    """The nodes that lead to a target; `first` are those that no other leads to."""
+    left, order, ready = dict(pending), [], list(first)
     while ready:
         node = ready.pop()
-        grad_output = gradients.pop(node, None)
-        edges = node.edges
-        if grad_output is None:
-            inputs: tuple[Array | None, ...] = (None,) * len(edges)
-        else:
-            node.deliver(grad_output)
-            inputs = node.input_gradients(grad_output)
-        for k, (edge, grad_input) in enumerate(zip(edges, inputs, strict=True)):
-            if edge is None:
-                continue
-            totals: dict[Any, Array] = gradients if isinstance(edge, Node) else collected
-            if grad_input is not None:
-                if edge not in totals:
-                    shared = grad_input is grad_output or grad_input.base is not None
-                    shared = shared or any(grad_input is g for g in inputs[:k])
-                    if shared and not isinstance(edge, Node):
-                        grad_input = grad_input.copy()
-                    totals[edge] = grad_input
-                elif edge in own:
-                    totals[edge] += grad_input
-                else:
-                    totals[edge] = totals[edge] + grad_input
-                    own.add(edge)
+        order.append(node)
+        for edge in node.edges:
             if isinstance(edge, Node):
-                pending[edge] -= 1
-                if pending[edge] == 0:
+                left[edge] -= 1
+                if left[edge] == 0:
                     ready.append(edge)
-        if not retain_graph:
-            node.free()
+    useful: set[Node] = set()
+    for node in reversed(order):
+        if any(edge in targets or edge in useful for edge in node.edges if edge is not None):
+            useful.add(node)
+    return useful
 
 
-def _count_consumers(start: Node) -> dict[Node, int]:
-    """For each node that `start` leads to, how many edges lead to it."""
-    pending = {start: 0}
-    stack = [start]
+def _count_consumers(starts: Sequence[Node]) -> dict[Node, int]:
+    """For each node that `starts` lead to, how many edges lead to it."""
+    pending = dict.fromkeys(starts, 0)
+    stack = list(starts)
     while stack:
         node = stack.pop()
         if node.freed:

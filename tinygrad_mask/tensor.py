@@ -44,9 +44,9 @@ class Tensor(Variable):
         backend = get_backend(device)
         if isinstance(data, Tensor):
             data = data.numpy()
-        host = np.array(data)
+        host = np.array(autograd.plain_array(data, get_backend("cpu"), "Tensor"))
         if dtype is not None:
-            host = host.astype(dtype)
+            host = _exactly(host, np.dtype(dtype))
         elif host.dtype == np.float64 and not hasattr(data, "dtype"):
             host = host.astype(np.float32)
         _check_dtype(host.dtype)
@@ -57,7 +57,7 @@ class Tensor(Variable):
     def _set(self, backend: Backend, array: Array) -> None:
         self.backend = backend
         self.data = array
-        self.grad = None
+        self._grad = None
         self.node = None
         self.requires_grad = False
         self.version = Version()
@@ -66,17 +66,25 @@ class Tensor(Variable):
     def from_array(cls, array: Array, device: str | Backend = "cpu") -> "Tensor":
         """Return a tensor that shares the memory of an array of that device, without a copy."""
         backend = get_backend(device)
+        array = autograd.plain_array(array, backend, "from_array")
+        if not isinstance(array, backend.xp.ndarray):
+            array = backend.asarray(np.asarray(array))
+        _check_dtype(array.dtype)
         tensor = cls.__new__(cls)
-        tensor._set(backend, _on_device(array, backend))
+        tensor._set(backend, array)
+        tensor.version.shared = True
         return tensor
 
-    def wrap(self, array: Array) -> "Tensor":
-        """Return a new leaf on this tensor's device that shares the memory of `array`."""
-        xp = self.backend.xp
+    def wrap(self, array: Array, backend: Backend | None = None) -> "Tensor":
+        """Return a new leaf that shares the memory of `array`, on this tensor's device or another
+        one.
+        """
+        backend = backend or self.backend
+        xp = backend.xp
         if not isinstance(array, xp.ndarray):  # a number of NumPy's, as from a sum
             array = xp.asarray(array)
         tensor = Tensor.__new__(Tensor)
-        tensor._set(self.backend, array)
+        tensor._set(backend, array)
         return tensor
 
     # --- what it is -------------------------------------------------------------------------
@@ -161,6 +169,7 @@ class Tensor(Variable):
         """Return a tensor that shares this one's memory and is not part of the graph."""
         tensor = self.wrap(self.data)
         tensor.version = self.version
+        tensor.version.shared = True
         return tensor
 
     def astype(self, dtype: Any) -> "Tensor":
@@ -197,7 +206,7 @@ class Tensor(Variable):
         self._check_copyable("deepcopy")
         tensor = self._rebuild(self.backend, self.data.copy(), self.requires_grad, None)
         memo[id(self)] = tensor
-        tensor.grad = copy.deepcopy(self.grad, memo)
+        tensor._grad = copy.deepcopy(self._grad, memo)
         _attributes(tensor).update(copy.deepcopy(_attributes(self), memo))
         return tensor
 
@@ -212,7 +221,7 @@ class Tensor(Variable):
         """Return a leaf of this class that shares the memory of `array`."""
         tensor = cls.__new__(cls)
         tensor._set(backend, array)
-        tensor.requires_grad, tensor.grad = requires_grad, grad
+        tensor.requires_grad, tensor._grad = requires_grad, grad
         return tensor
 
     # --- gradients --------------------------------------------------------------------------
@@ -227,34 +236,26 @@ class Tensor(Variable):
         return self
 
     def backward(
-        self, gradient: "Tensor | Array | None" = None, *, retain_graph: bool = False
+        self,
+        gradient: "Tensor | Array | None" = None,
+        *,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
     ) -> None:
         """Add to `grad` of every leaf that this tensor was computed from the derivative to it.
 
         A tensor of one element needs no `gradient`; for any other it is the derivative of the final
         value with respect to this tensor, of the same shape and dtype. What the graph had saved is
         freed unless `retain_graph`; raises `RuntimeError` for a graph that was freed already.
+
+        With `create_graph` the gradients are recorded themselves, so that they can be
+        differentiated again; the graph is then kept unless `retain_graph` is False. A leaf and its
+        recorded gradient refer to each other: set `grad` to None when it is no longer needed, or
+        use `autograd.grad`, which stores nothing.
         """
-        if not self.requires_grad:
-            raise RuntimeError(
-                "backward: this tensor does not depend on any that requires a gradient"
-            )
-        if gradient is None:
-            if self.size != 1:
-                raise RuntimeError(
-                    f"backward: expected a gradient for a tensor of {self.shape}; only a single "
-                    "element can do without"
-                )
-            array = self.backend.xp.ones(self.shape, dtype=self.dtype)
-        else:
-            array = gradient.data if isinstance(gradient, Variable) else gradient
-            array = _on_device(array, self.backend)
-            if array.shape != self.shape or array.dtype != self.dtype:
-                raise ValueError(
-                    f"backward: expected a gradient of shape {self.shape} and dtype {self.dtype}, "
-                    f"got {array.shape} and {array.dtype}"
-                )
-        autograd.backward(self, array, retain_graph=retain_graph)
+        start = autograd.output_gradient("backward", self, gradient, create_graph)
+        retain = create_graph if retain_graph is None else retain_graph
+        autograd.backward(self, start, retain_graph=retain, create_graph=create_graph)
 
     def retain_grad(self) -> "Tensor":
         """Have `backward()` fill in `grad` of this tensor too, though it is no leaf; return it."""
@@ -466,9 +467,27 @@ def _check_dtype(dtype: np.dtype[Any]) -> None:
         raise TypeError(f"Tensor: expected a dtype of {names}, got {dtype}")
 
 
-def _on_device(array: Any, backend: Backend) -> Array:
-    """The array itself if it is one of this device, else what it holds."""
-    return array if isinstance(array, backend.xp.ndarray) else backend.asarray(np.asarray(array))
+def _exactly(host: Array, dtype: np.dtype[Any]) -> Array:
+    """Convert numbers to `dtype`, which may round floats, but raises `ValueError` for a number that
+    no element of an integer dtype can be.
+    """
+    if host.dtype.kind not in "biuf":
+        raise TypeError(f"Tensor: expected numbers, got {host.dtype}")
+    _check_dtype(dtype)
+    if dtype.kind not in "iu" or host.size == 0:
+        return host.astype(dtype)
+    limits = np.iinfo(dtype)
+    fits = (host >= limits.min) & (host <= limits.max)
+    if host.dtype.kind == "f":
+        fits &= np.floor(host) == host
+        fits &= host < float(limits.max) + 1  # which the limit itself may be rounded to
+    if not fits.all():
+        wrong = host[~fits].flat[0] if host.ndim else host[()]
+        raise ValueError(
+            f"Tensor: expected integers from {limits.min} to {limits.max} for dtype {dtype}, "
+            f"got {wrong}; convert with astype() to cut or wrap"
+        )
+    return host.astype(dtype)
 
 
 def _one_sequence(given: tuple[Any, ...]) -> Sequence[int]:

@@ -5,7 +5,7 @@ and their annotations name `Tensor` because that is what it is. `PRIMITIVES` has
 its name.
 """
 
-from tinygrad_mask.autograd import Function
+from tinygrad_mask.autograd import Function, GradientFunction
 from tinygrad_mask.functions.activation import (
     leaky_relu,
     log_softmax,
@@ -107,4 +107,6 @@ def _leaves(function: type[Function]) -> list[type[Function]]:
     return below or [function]
 
 
-PRIMITIVES: dict[str, type[Function]] = {leaf.name: leaf for leaf in _leaves(Function)}
+PRIMITIVES: dict[str, type[Function]] = {
+    leaf.name: leaf for leaf in _leaves(Function) if not issubclass(leaf, GradientFunction)
+}

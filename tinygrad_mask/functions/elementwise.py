@@ -58,6 +58,8 @@ class Add(Elementwise):
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array]:
         return grad_output, grad_output
 
+    differentiable_backward = backward
+
 
 class Subtract(Elementwise):
     """x - y."""
@@ -72,6 +74,8 @@ class Subtract(Elementwise):
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
         return grad_output, -grad_output if ctx.needs_input_grad[1] else None
+
+    differentiable_backward = backward
 
 
 class Multiply(Elementwise):
@@ -89,11 +93,13 @@ class Multiply(Elementwise):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array | None, Array | None]:
-        x, y = ctx.saved_arrays
+        x, y = ctx.saved_tensors
         return (
             None if y is None else grad_output * y,
             None if x is None else grad_output * x,
         )
+
+    differentiable_backward = backward
 
 
 class Divide(Elementwise):
@@ -108,9 +114,11 @@ class Divide(Elementwise):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
-        x, y = ctx.saved_arrays
+        x, y = ctx.saved_tensors
         grad_x = grad_output / y
         return grad_x, -grad_x * x / y if ctx.needs_input_grad[1] else None
+
+    differentiable_backward = backward
 
 
 class Negative(Elementwise):
@@ -126,6 +134,8 @@ class Negative(Elementwise):
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
         return -grad_output
+
+    differentiable_backward = backward
 
 
 class Power(Elementwise):
@@ -159,6 +169,27 @@ class Power(Elementwise):
             grad_y = grad_output * xp.where(flat, 0, z * xp.log(x_array))
         return grad_x, grad_y
 
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_output: "Tensor"
+    ) -> "tuple[Tensor | None, Tensor | None]":
+        xp = ctx.xp
+        x, y, z = ctx.saved_tensors
+        x_array, y_array = (xp.asarray(v) for v in ctx.saved_arrays[:2])
+        grad_x = grad_y = None
+        if ctx.needs_input_grad[0]:
+            # 0 * 0 ** -1 would be NaN. Elsewhere the factor y makes the slope 0 where y is 0, and
+            # keeps its derivative to y.
+            flat = (x_array == 0) & (y_array == 0)
+            slope = y * power(where(flat, 1.0, x) if flat.any() else x, y - 1)
+            grad_x = grad_output * slope
+        if ctx.needs_input_grad[1]:
+            if not isinstance(x, Variable):
+                x = grad_output.wrap(xp.asarray(x, dtype=grad_output.dtype))
+            flat = (x_array == 0) & (y_array >= 0)
+            grad_y = grad_output * z * log(where(flat, 1.0, x) if flat.any() else x)
+        return grad_x, grad_y
+
 
 # --- functions of one operand -----------------------------------------------------------------
 
@@ -176,8 +207,10 @@ class Exp(Elementwise):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        (y,) = ctx.saved_arrays
+        (y,) = ctx.saved_tensors
         return grad_output * y
+
+    differentiable_backward = backward
 
 
 class Log(Elementwise):
@@ -192,8 +225,10 @@ class Log(Elementwise):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        (x,) = ctx.saved_arrays
+        (x,) = ctx.saved_tensors
         return grad_output / x
+
+    differentiable_backward = backward
 
 
 class Sqrt(Elementwise):
@@ -209,8 +244,10 @@ class Sqrt(Elementwise):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        (y,) = ctx.saved_arrays
+        (y,) = ctx.saved_tensors
         return grad_output / (2 * y)
+
+    differentiable_backward = backward
 
 
 class Abs(Elementwise):
@@ -229,6 +266,8 @@ class Abs(Elementwise):
         (x,) = ctx.saved_arrays
         return grad_output * ctx.xp.sign(x)
 
+    differentiable_backward = backward
+
 
 class Clip(Elementwise):
     """x limited to [low, high]; the derivative is 1 within, the ends included, and 0 outside."""
@@ -244,13 +283,22 @@ class Clip(Elementwise):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        (x,) = ctx.saved_arrays
-        inside = ctx.xp.ones(x.shape, dtype=bool)
-        if ctx.low is not None:
-            inside &= x >= ctx.low
-        if ctx.high is not None:
-            inside &= x <= ctx.high
-        return grad_output * inside
+        return grad_output * _inside(ctx)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return where(_inside(ctx), grad_output, 0.0)
+
+
+def _inside(ctx: Node) -> Array:
+    """Where the input of `Clip` lies within its limits."""
+    (x,) = ctx.saved_arrays
+    inside: Array = ctx.xp.ones(x.shape, dtype=bool)
+    if ctx.low is not None:
+        inside &= x >= ctx.low
+    if ctx.high is not None:
+        inside &= x <= ctx.high
+    return inside
 
 
 # --- choosing between two operands ------------------------------------------------------------
@@ -273,6 +321,11 @@ class Maximum(Elementwise):
         (first,) = ctx.saved_arrays
         return grad_output * first, grad_output * ~first
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, Tensor]":
+        (first,) = ctx.saved_arrays
+        return where(first, grad_output, 0.0), where(first, 0.0, grad_output)
+
 
 class Minimum(Elementwise):
     """The smaller operand, NaN if either is; a tie gives the whole gradient to the first."""
@@ -291,6 +344,11 @@ class Minimum(Elementwise):
         (first,) = ctx.saved_arrays
         return grad_output * first, grad_output * ~first
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, Tensor]":
+        (first,) = ctx.saved_arrays
+        return where(first, grad_output, 0.0), where(first, 0.0, grad_output)
+
 
 class Where(Elementwise):
     """x where the condition holds, y elsewhere."""
@@ -307,6 +365,11 @@ class Where(Elementwise):
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array]:
         (condition,) = ctx.saved_arrays
         return ctx.xp.where(condition, grad_output, 0), ctx.xp.where(condition, 0, grad_output)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, Tensor]":
+        (condition,) = ctx.saved_arrays
+        return where(condition, grad_output, 0.0), where(condition, 0.0, grad_output)
 
 
 # --- the functions that users call ------------------------------------------------------------

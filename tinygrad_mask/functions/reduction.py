@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array
+from tinygrad_mask.functions.elementwise import exp
+from tinygrad_mask.functions.shape import broadcast_to
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -50,8 +52,8 @@ def _check_not_empty(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
             raise ValueError(f"{name}: cannot reduce axis {a} of length 0 (shape {shape})")
 
 
-def _expand(array: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> Array:
-    """Put the reduced axes back with length 1, so that the array broadcasts to `shape`."""
+def _expand(array: Any, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Put the reduced axes back with length 1, so that the array or tensor broadcasts to `shape`."""
     return array.reshape(tuple(1 if k in axes else n for k, n in enumerate(shape)))
 
 
@@ -71,6 +73,10 @@ class Sum(Function):
         expanded = _expand(grad_output, ctx.axes, ctx.shape)
         return ctx.xp.broadcast_to(expanded, ctx.shape)
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return broadcast_to(_expand(grad_output, ctx.axes, ctx.shape), ctx.shape)
+
 
 class Mean(Function):
     """The mean over some axes."""
@@ -87,6 +93,11 @@ class Mean(Function):
         count = math.prod(ctx.shape[a] for a in ctx.axes)
         expanded = _expand(grad_output / count, ctx.axes, ctx.shape)
         return ctx.xp.broadcast_to(expanded, ctx.shape)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        count = math.prod(ctx.shape[a] for a in ctx.axes)
+        return broadcast_to(_expand(grad_output / count, ctx.axes, ctx.shape), ctx.shape)
 
 
 class Max(Function):
@@ -115,6 +126,11 @@ class Max(Function):
         grad = grad.reshape(tuple(shape[k] for k in kept + axes))
         return grad.transpose(tuple((kept + axes).index(k) for k in range(len(shape))))
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        first = Max.backward(ctx, ctx.xp.ones(grad_output.shape, dtype=grad_output.dtype))
+        return _expand(grad_output, ctx.axes, ctx.shape) * first
+
 
 def _reduced_last(x: Array, axes: tuple[int, ...]) -> Array:
     """Move the reduced axes to the end and flatten them into one."""
@@ -135,15 +151,21 @@ class Var(Function):
     ) -> Array:
         ctx.axes, ctx.count = axes, math.prod(x.shape[a] for a in axes) - correction
         centred = x - x.mean(axis=axes, keepdims=True)
-        ctx.save_for_backward(centred)
+        ctx.save_for_backward(centred, x)  # x for a second derivative
         return (centred * centred).sum(axis=axes, keepdims=keepdims) / ctx.count
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
         # The mean's own dependence on x cancels, because the deviations sum to zero.
-        (centred,) = ctx.saved_arrays
+        centred, _ = ctx.saved_arrays
         scale = _expand(grad_output, ctx.axes, centred.shape) * (2 / ctx.count)
         return centred * scale
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        _, x = ctx.saved_tensors
+        scale = _expand(grad_output, ctx.axes, x.shape) * (2 / ctx.count)
+        return (x - mean(x, ctx.axes, keepdims=True)) * scale
 
 
 class LogSumExp(Function):
@@ -168,6 +190,12 @@ class LogSumExp(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         x, y = ctx.saved_arrays
         return _expand(grad_output, ctx.axes, x.shape) * ctx.xp.exp(x - y)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        x, _ = ctx.saved_tensors
+        y = logsumexp(x, ctx.axes, keepdims=True)
+        return _expand(grad_output, ctx.axes, x.shape) * exp(x - y)
 
 
 def _reduce(function: type[Function], x: "Tensor", axis: Axis, keepdims: bool, **more: Any) -> Any:

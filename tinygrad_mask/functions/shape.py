@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable, array_of, sum_to_shape
+from tinygrad_mask.autograd import (
+    Function,
+    GradientFunction,
+    Node,
+    Variable,
+    array_of,
+    sum_to_shape,
+)
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -35,6 +42,8 @@ class Reshape(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         return grad_output.reshape(ctx.shape)
 
+    differentiable_backward = backward
+
 
 class Permute(Function):
     """The axes in another order."""
@@ -51,6 +60,10 @@ class Permute(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         return grad_output.transpose(tuple(ctx.axes.index(k) for k in range(len(ctx.axes))))
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return permute(grad_output, tuple(ctx.axes.index(k) for k in range(len(ctx.axes))))
+
 
 class BroadcastTo(Function):
     """New leading axes, and axes of length 1 repeated."""
@@ -65,7 +78,10 @@ class BroadcastTo(Function):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        return sum_to_shape(grad_output, ctx.shape)
+        gradient: Array = sum_to_shape(grad_output, ctx.shape)
+        return gradient
+
+    differentiable_backward = backward
 
 
 class Concatenate(Function):
@@ -84,6 +100,14 @@ class Concatenate(Function):
         ends = np.cumsum(ctx.lengths)[:-1].tolist()
         return tuple(ctx.xp.split(grad_output, ends, axis=ctx.axis))
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, ...]":
+        ends = np.cumsum(ctx.lengths).tolist()
+        return tuple(
+            grad_output[(slice(None),) * ctx.axis + (slice(end - length, end),)]
+            for end, length in zip(ends, ctx.lengths, strict=True)
+        )
+
 
 class Stack(Function):
     """Arrays of one shape joined along a new axis."""
@@ -99,6 +123,11 @@ class Stack(Function):
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, ...]:
         return tuple(ctx.xp.moveaxis(grad_output, ctx.axis, 0))
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, ...]":
+        lead = (slice(None),) * ctx.axis
+        return tuple(grad_output[(*lead, k)] for k in range(grad_output.shape[ctx.axis]))
 
 
 class Pad(Function):
@@ -123,6 +152,8 @@ class Pad(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         return grad_output[ctx.inside]
 
+    differentiable_backward = backward
+
 
 class GetItem(Function):
     """The elements that an index selects: integers, slices, None, `...`, integer or bool arrays."""
@@ -137,11 +168,39 @@ class GetItem(Function):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        if any(_is_array(i) for i in ctx.index):
-            return ctx.backend.scatter_add(grad_output, ctx.shape, ctx.index)
-        grad_input = ctx.xp.zeros(ctx.shape, dtype=grad_output.dtype)
-        grad_input[ctx.index] = grad_output
-        return grad_input
+        return _scatter(ctx, grad_output, ctx.shape, ctx.index)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return GetItemGrad.apply(grad_output, shape=ctx.shape, index=ctx.index)
+
+
+class GetItemGrad(GradientFunction):
+    """Zeros, plus the elements at an index: what `GetItem` is the derivative of."""
+
+    name = "getitem_grad"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, shape: tuple[int, ...], index: Any) -> Array:
+        ctx.index = index
+        return _scatter(ctx, x, shape, index)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return grad_output[ctx.index]
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return GetItem.apply(grad_output, index=ctx.index)
+
+
+def _scatter(ctx: Node, values: Array, shape: tuple[int, ...], index: Any) -> Array:
+    """Zeros of `shape`, plus the values at an index; those of repeated ones add up."""
+    if any(_is_array(i) for i in index):
+        return ctx.backend.scatter_add(values, shape, index)
+    result: Array = ctx.xp.zeros(shape, dtype=values.dtype)
+    result[index] = values
+    return result
 
 
 def _is_array(index: Any) -> bool:

@@ -115,10 +115,10 @@ class Module:
         """Move parameters and buffers to a device, keeping the tensors' identity; return self."""
         backend = get_backend(device)
         for _, tensor in [*self.named_parameters(), *self.named_buffers()]:
+            gradient = None if tensor.grad is None else tensor.grad.to(backend)
             tensor.data = backend.asarray(tensor.backend.to_host(tensor.data))
-            if tensor.grad is not None:
-                tensor.grad = tensor.grad.to(backend)
             tensor.backend = backend
+            tensor.grad = gradient
         return self
 
     # --- state ------------------------------------------------------------------------------
