@@ -53,7 +53,7 @@ def _check_not_empty(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
 
 
 def _expand(array: Any, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    """Put the reduced axes back with length 1, so that the array or tensor broadcasts to `shape`."""
+    """Put the reduced axes back with length 1, so that the result broadcasts to `shape`."""
     return array.reshape(tuple(1 if k in axes else n for k, n in enumerate(shape)))
 
 

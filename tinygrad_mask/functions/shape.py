@@ -127,7 +127,7 @@ class Stack(Function):
     @staticmethod
     def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, ...]":
         lead = (slice(None),) * ctx.axis
-        return tuple(grad_output[(*lead, k)] for k in range(grad_output.shape[ctx.axis]))
+        return tuple(getitem(grad_output, (*lead, k)) for k in range(grad_output.shape[ctx.axis]))
 
 
 class Pad(Function):
