@@ -496,7 +496,7 @@ class Function:
     derivative is lost: save the inputs and compute them again. `ctx.saved_arrays` are plain arrays,
     constants of the derivative (a mask, an index). If `backward` consists of operators that arrays
     and tensors share, one definition serves both: write it with `ctx.saved_tensors`, then
-    `differentiable_backward = backward`. For a long formula see `functions.second_order`. A
+    `differentiable_backward = backward`. A
     function without it raises `NotImplementedError` there.
 
     Example:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor
+from tinygrad_mask.autograd import grad
 from tinygrad_mask.testing.strategies import STRATEGIES
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
@@ -224,6 +225,56 @@ def test_result_and_gradients_agree(name, data):
     assert_same(result, expected, "result")
     for k, (came, wanted) in enumerate(zip(gradients, expected_gradients, strict=True)):
         assert_same(came, wanted, f"gradient of input {k}")
+
+
+# --- second derivatives -----------------------------------------------------------------------
+
+
+def second_derivatives_of_torch(oracle, inputs, options, cotangent_for):
+    """Return the gradients of what `slopes_of` sums up, of the inputs and the first cotangent."""
+    tensors = [torch.tensor(x, requires_grad=True) for x in inputs]
+    result = oracle(*tensors, **options)
+    given = torch.tensor(cotangent_for(tuple(result.shape)), requires_grad=True)
+    slopes = torch.autograd.grad(result, tensors, given, create_graph=True)
+    total = sum((slope * torch.tensor(cotangent_for(slope.shape))).sum() for slope in slopes)
+    assume(total.requires_grad)  # not so for the concatenation of a single empty tensor
+    gradients = torch.autograd.grad(
+        total, [*tensors, given], allow_unused=True, materialize_grads=True
+    )
+    return [gradient.numpy(force=True) for gradient in gradients]  # some are symbolic zeros
+
+
+def second_derivatives_of_ours(function, inputs, cotangent_for):
+    """Return the same as `second_derivatives_of_torch`."""
+    tensors = [Tensor(x, requires_grad=True) for x in inputs]
+    result = function(*tensors)
+    given = Tensor(cotangent_for(result.shape), requires_grad=True)
+    slopes = grad(result, tensors, given, create_graph=True)
+    total = sum((slope * cotangent_for(slope.shape)).sum() for slope in slopes)
+    leaves = [*tensors, given]
+    gradients = grad(total, leaves, allow_unused=True)
+    return [
+        np.zeros(leaf.shape) if gradient is None else gradient.numpy()
+        for leaf, gradient in zip(leaves, gradients, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(ORACLES))
+@settings(max_examples=20)
+@given(data=st.data())
+def test_second_derivatives_agree(name, data):
+    case = data.draw(STRATEGIES[name])
+    assume(name not in NEEDS_CHANNELS or all(0 not in x.shape for x in case.inputs))
+    seed = data.draw(st.integers(0, 99))
+
+    def cotangent_for(shape):
+        return np.asarray(np.random.default_rng(seed).standard_normal(tuple(shape)))
+
+    options = {k: v if k == "index" else as_torch(v) for k, v in case.options.items()}
+    expected = second_derivatives_of_torch(ORACLES[name], case.inputs, options, cotangent_for)
+    found = second_derivatives_of_ours(case, case.inputs, cotangent_for)
+    for k, (came, wanted) in enumerate(zip(found, expected, strict=True)):
+        assert_same(came, wanted, f"second derivative to input {k}", tolerance=1e-9)
 
 
 # --- where floating point ends ----------------------------------------------------------------

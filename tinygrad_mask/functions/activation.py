@@ -1,9 +1,10 @@
 """Activations: elementwise kernels of the backend, and softmax over an axis."""
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array, FusedActivation
+from tinygrad_mask.functions.elementwise import exp, where
 from tinygrad_mask.functions.reduction import single_axis
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class SigmoidFunction(Function):
         (y,) = ctx.saved_arrays
         return ctx.backend.sigmoid_grad(grad_output, y)
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (y,) = ctx.saved_tensors
+        return grad_output * y * (1 - y)
+
 
 class TanhFunction(Function):
     """The hyperbolic tangent."""
@@ -42,6 +48,11 @@ class TanhFunction(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         (y,) = ctx.saved_arrays
         return ctx.backend.tanh_grad(grad_output, y)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (y,) = ctx.saved_tensors
+        return grad_output * (1 - y * y)
 
 
 class ReLUFunction(Function):
@@ -61,6 +72,11 @@ class ReLUFunction(Function):
         (y,) = ctx.saved_arrays
         return ctx.backend.relu_grad(grad_output, y)
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (y,) = ctx.saved_arrays
+        return where(y > 0, grad_output, 0.0)
+
 
 class LeakyReLUFunction(Function):
     """x where positive, else negative_slope * x; its derivative at 0 is the slope."""
@@ -78,6 +94,11 @@ class LeakyReLUFunction(Function):
         (x,) = ctx.saved_arrays
         return ctx.backend.leaky_relu_grad(grad_output, x, ctx.negative_slope)
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (x,) = ctx.saved_arrays
+        return where(x > 0, grad_output, grad_output * ctx.negative_slope)
+
 
 class SiLUFunction(Function):
     """x * sigmoid(x)."""
@@ -93,6 +114,12 @@ class SiLUFunction(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         (x,) = ctx.saved_arrays
         return ctx.backend.silu_grad(grad_output, x)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (x,) = ctx.saved_tensors
+        s = sigmoid(x)
+        return grad_output * s * (1 + x * (1 - s))
 
 
 def _below_maximum(x: Array, axis: int) -> Array:
@@ -115,9 +142,11 @@ class SoftmaxFunction(Function):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        (y,) = ctx.saved_arrays
+        (y,) = ctx.saved_tensors
         weighted = grad_output * y
         return weighted - y * weighted.sum(axis=ctx.axis, keepdims=True)
+
+    differentiable_backward = backward
 
 
 class LogSoftmaxFunction(Function):
@@ -139,6 +168,22 @@ class LogSoftmaxFunction(Function):
         (y,) = ctx.saved_arrays
         total = grad_output.sum(axis=ctx.axis, keepdims=True)
         return grad_output - ctx.xp.exp(y) * total
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (y,) = ctx.saved_tensors
+        return grad_output - exp(y) * grad_output.sum(axis=ctx.axis, keepdims=True)
+
+
+def before_activation(grad_output: "Tensor", activation: FusedActivation, y: Any) -> "Tensor":
+    """The gradient of what a fused activation was applied to, from its output `y`, as tensors."""
+    if activation == "relu":
+        return where(y.data > 0, grad_output, 0.0)
+    if activation == "sigmoid":
+        return grad_output * y * (1 - y)
+    if activation == "tanh":
+        return grad_output * (1 - y * y)
+    return grad_output
 
 
 def check_activation(name: str, activation: str) -> None:

@@ -3,9 +3,9 @@
 from operator import index
 from typing import TYPE_CHECKING, TypeAlias
 
-from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.autograd import Function, GradientFunction, Node
 from tinygrad_mask.backends import Array, FusedActivation, Window
-from tinygrad_mask.functions.activation import check_activation
+from tinygrad_mask.functions.activation import before_activation, check_activation
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -107,6 +107,122 @@ class Conv2dFunction(Function):
                 grad_output, x, ctx.weight_shape, *rest
             )
         return grad_input, grad_weight, grad_bias
+
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_output: "Tensor"
+    ) -> "tuple[Tensor | None, Tensor | None, Tensor | None]":
+        x, weight, y = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        gradient = before_activation(grad_output, ctx.activation, y)
+        rest = {"window": ctx.window, "groups": ctx.groups}
+        return (
+            Conv2dGradInput.apply(gradient, weight, input_shape=ctx.input_shape, **rest)
+            if need_x
+            else None,
+            Conv2dGradWeight.apply(gradient, x, weight_shape=ctx.weight_shape, **rest)
+            if need_weight
+            else None,
+            gradient.sum(axis=(0, 1, 2)) if need_bias else None,
+        )
+
+
+# The sum of `grad_output * conv2d(x, weight)` is linear in each of the three, so that each of the
+# three functions has the other two as its gradients.
+
+
+class Conv2dGradInput(GradientFunction):
+    """The gradient of a convolution's input from that of its output, and from the weight."""
+
+    name = "conv2d_grad_input"
+
+    @staticmethod
+    def forward(
+        ctx: Node,
+        grad_output: Array,
+        weight: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+    ) -> Array:
+        ctx.window, ctx.groups, ctx.weight_shape = window, groups, weight.shape
+        ctx.save_for_backward(grad_output, weight)
+        return ctx.backend.conv2d_grad_input(grad_output, weight, input_shape, window, groups)
+
+    @staticmethod
+    def backward(ctx: Node, grad_input: Array) -> tuple[Array | None, Array | None]:
+        grad_output, weight = ctx.saved_arrays
+        need_output, need_weight = ctx.needs_input_grad
+        window, groups, backend = ctx.window, ctx.groups, ctx.backend
+        return (
+            backend.conv2d(grad_input, weight, None, window, groups) if need_output else None,
+            backend.conv2d_grad_weight(grad_output, grad_input, ctx.weight_shape, window, groups)[0]
+            if need_weight
+            else None,
+        )
+
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_input: "Tensor"
+    ) -> "tuple[Tensor | None, Tensor | None]":
+        grad_output, weight = ctx.saved_tensors
+        need_output, need_weight = ctx.needs_input_grad
+        rest = {"window": ctx.window, "groups": ctx.groups}
+        return (
+            Conv2dFunction.apply(grad_input, weight, None, activation="none", **rest)
+            if need_output
+            else None,
+            Conv2dGradWeight.apply(grad_output, grad_input, weight_shape=ctx.weight_shape, **rest)
+            if need_weight
+            else None,
+        )
+
+
+class Conv2dGradWeight(GradientFunction):
+    """The gradient of a convolution's weight from that of its output, and from the input."""
+
+    name = "conv2d_grad_weight"
+
+    @staticmethod
+    def forward(
+        ctx: Node,
+        grad_output: Array,
+        x: Array,
+        weight_shape: tuple[int, ...],
+        window: Window,
+        groups: int,
+    ) -> Array:
+        ctx.window, ctx.groups, ctx.input_shape = window, groups, x.shape
+        ctx.save_for_backward(grad_output, x)
+        return ctx.backend.conv2d_grad_weight(grad_output, x, weight_shape, window, groups)[0]
+
+    @staticmethod
+    def backward(ctx: Node, grad_weight: Array) -> tuple[Array | None, Array | None]:
+        grad_output, x = ctx.saved_arrays
+        need_output, need_x = ctx.needs_input_grad
+        window, groups, backend = ctx.window, ctx.groups, ctx.backend
+        return (
+            backend.conv2d(x, grad_weight, None, window, groups) if need_output else None,
+            backend.conv2d_grad_input(grad_output, grad_weight, ctx.input_shape, window, groups)
+            if need_x
+            else None,
+        )
+
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_weight: "Tensor"
+    ) -> "tuple[Tensor | None, Tensor | None]":
+        grad_output, x = ctx.saved_tensors
+        need_output, need_x = ctx.needs_input_grad
+        rest = {"window": ctx.window, "groups": ctx.groups}
+        return (
+            Conv2dFunction.apply(x, grad_weight, None, activation="none", **rest)
+            if need_output
+            else None,
+            Conv2dGradInput.apply(grad_output, grad_weight, input_shape=ctx.input_shape, **rest)
+            if need_x
+            else None,
+        )
 
 
 def conv2d(

@@ -27,6 +27,8 @@ class DropoutFunction(Function):
         (mask,) = ctx.saved_arrays
         return grad_output * mask * ctx.scale
 
+    differentiable_backward = backward
+
 
 def dropout(x: "Tensor", p: float, rng: np.random.Generator) -> "Tensor":
     """Return x with each element zeroed with probability `p`, the others times 1 / (1 - p).

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array, FusedActivation
-from tinygrad_mask.functions.activation import check_activation
+from tinygrad_mask.functions.activation import before_activation, check_activation
 from tinygrad_mask.functions.shape import reshape
 
 if TYPE_CHECKING:
@@ -39,6 +39,18 @@ class LinearFunction(Function):
         need_x, need_weight, need_bias = ctx.needs_input_grad
         needed = need_x, need_weight, need_bias
         return ctx.backend.linear_grad(grad_output, x, weight, ctx.activation, y, needed)
+
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_output: "Tensor"
+    ) -> "tuple[Tensor | None, Tensor | None, Tensor | None]":
+        x, weight, y = ctx.saved_tensors
+        gradient = before_activation(grad_output, ctx.activation, y)
+        return (
+            None if weight is None else gradient @ weight.T,
+            None if x is None else x.T @ gradient,
+            gradient.sum(axis=0) if ctx.needs_input_grad[2] else None,
+        )
 
 
 def linear(

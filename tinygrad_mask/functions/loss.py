@@ -6,6 +6,7 @@ import numpy as np
 
 from tinygrad_mask.autograd import Function, Node, Variable, array_of, shape_of
 from tinygrad_mask.backends import Array
+from tinygrad_mask.functions.activation import sigmoid, softmax
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -19,13 +20,19 @@ class SquaredError(Function):
     @staticmethod
     def forward(ctx: Node, prediction: Array, target: Array) -> Array:
         difference = prediction - target
-        ctx.save_for_backward(difference)
+        ctx.save_for_backward(difference, prediction, target)
         return (difference * difference).sum() / (2 * len(prediction))
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
-        (difference,) = ctx.saved_arrays
+        difference, _, _ = ctx.saved_arrays
         gradient = difference * (grad_output / len(difference))
+        return gradient, -gradient if ctx.needs_input_grad[1] else None
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "tuple[Tensor, Tensor | None]":
+        _, prediction, target = ctx.saved_tensors
+        gradient = (prediction - target) * (grad_output / len(prediction))
         return gradient, -gradient if ctx.needs_input_grad[1] else None
 
 
@@ -39,13 +46,30 @@ class CrossEntropy(Function):
         ctx: Node, logits: Array, target: Array, weight: Array | None, label_smoothing: float
     ) -> Array:
         loss, gradient = ctx.backend.cross_entropy(logits, target, weight, label_smoothing)
-        ctx.save_for_backward(gradient)
+        ctx.label_smoothing = label_smoothing
+        ctx.save_for_backward(gradient, logits, target, weight)
         return loss
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        (gradient,) = ctx.saved_arrays
+        gradient, _, _, _ = ctx.saved_arrays
         return gradient * grad_output
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        _, logits, _, _ = ctx.saved_tensors
+        _, _, target, weight = ctx.saved_arrays
+        n, classes = logits.shape
+        xp = ctx.xp
+        # The wanted distribution of each row, times the weights of its classes.
+        wanted = xp.full((n, classes), ctx.label_smoothing / classes, dtype=logits.dtype)
+        wanted[xp.arange(n), target] += 1 - ctx.label_smoothing
+        normaliser: Any = n
+        if weight is not None:
+            wanted *= weight
+            normaliser = weight[target].sum()
+        gradient = softmax(logits, axis=1) * wanted.sum(axis=1, keepdims=True) - wanted
+        return gradient * (grad_output / normaliser)
 
 
 class BinaryCrossEntropyWithLogits(Function):
@@ -65,6 +89,11 @@ class BinaryCrossEntropyWithLogits(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         logits, target = ctx.saved_arrays
         return (ctx.backend.sigmoid(logits) - target) * (grad_output / logits.size)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        logits, target = ctx.saved_tensors
+        return (sigmoid(logits) - target) * (grad_output / logits.size)
 
 
 def squared_error(prediction: "Tensor", target: "Tensor | Array") -> "Tensor":

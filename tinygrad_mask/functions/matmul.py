@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_mask.autograd import Function, Node, Variable, array_of
 from tinygrad_mask.backends import Array
-from tinygrad_mask.functions.shape import broadcast_to, reshape
+from tinygrad_mask.functions.shape import broadcast_to, permute, reshape
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -31,6 +31,21 @@ class MatMul(Function):
             None if y is None else ctx.backend.matmul(grad_output, y.swapaxes(-1, -2)),
             None if x is None else ctx.backend.matmul(x.swapaxes(-1, -2), grad_output),
         )
+
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_output: "Tensor"
+    ) -> "tuple[Tensor | None, Tensor | None]":
+        x, y = ctx.saved_tensors
+        return (
+            None if y is None else MatMul.apply(grad_output, _transposed(y)),
+            None if x is None else MatMul.apply(_transposed(x), grad_output),
+        )
+
+
+def _transposed(matrices: "Tensor") -> "Tensor":
+    *lead, rows, columns = range(matrices.ndim)
+    return permute(matrices, (*lead, columns, rows))
 
 
 def matmul(x: "Tensor | Array", y: "Tensor | Array") -> "Tensor":

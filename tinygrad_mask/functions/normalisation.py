@@ -27,7 +27,7 @@ class BatchNormFunction(Function):
         eps: float,
     ) -> Array:
         inverse_std = 1 / ctx.xp.sqrt(variance + eps)
-        ctx.of_this_batch = of_this_batch
+        ctx.of_this_batch, ctx.eps = of_this_batch, eps
         ctx.save_for_backward(x, weight, mean, inverse_std)
         return ctx.backend.batch_norm(x, weight, bias, mean, inverse_std)
 
@@ -37,6 +37,25 @@ class BatchNormFunction(Function):
         return ctx.backend.batch_norm_grad(
             grad_output, x, weight, mean, inverse_std, ctx.of_this_batch
         )
+
+    @staticmethod
+    def differentiable_backward(
+        ctx: Node, grad_output: "Tensor"
+    ) -> "tuple[Tensor, Tensor, Tensor]":
+        x, weight, _, _ = ctx.saved_tensors
+        _, _, mean, inverse_std = ctx.saved_arrays
+        axes = tuple(range(x.ndim - 1))
+        if ctx.of_this_batch:  # both depend on x
+            mean = x.mean(axis=axes)
+            inverse_std = (x.var(axis=axes) + ctx.eps) ** -0.5
+        normalised = (x - mean) * inverse_std
+        grad_weight = (grad_output * normalised).sum(axis=axes)
+        grad_bias = grad_output.sum(axis=axes)
+        grad_input = grad_output
+        if ctx.of_this_batch:
+            count = x.size // x.shape[-1]
+            grad_input = grad_output - (grad_bias + normalised * grad_weight) / count
+        return grad_input * (inverse_std * weight), grad_weight, grad_bias
 
 
 def batch_norm(

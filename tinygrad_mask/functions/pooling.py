@@ -2,9 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from tinygrad_mask.autograd import Function, Node
+import numpy as np
+
+from tinygrad_mask.autograd import Function, GradientFunction, Node
 from tinygrad_mask.backends import Array, Window
 from tinygrad_mask.functions.convolution import Padding, Pair, as_pair, make_window
+from tinygrad_mask.functions.elementwise import where
+from tinygrad_mask.functions.shape import getitem
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -28,6 +32,56 @@ class MaxPool2dFunction(Function):
         (taps,) = ctx.saved_arrays
         return ctx.backend.max_pool2d_grad(grad_output, taps, ctx.input_shape, ctx.window)
 
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (taps,) = ctx.saved_arrays
+        return MaxPool2dGrad.apply(
+            grad_output, taps=taps, input_shape=ctx.input_shape, window=ctx.window
+        )
+
+
+class MaxPool2dGrad(GradientFunction):
+    """Each window's element added to the pixel that held the window's maximum."""
+
+    name = "max_pool2d_grad"
+
+    @staticmethod
+    def forward(
+        ctx: Node, x: Array, taps: Array, input_shape: tuple[int, ...], window: Window
+    ) -> Array:
+        if ctx.needs_input_grad[0]:
+            ctx.index, ctx.inside = _maxima(ctx, taps, input_shape, window)
+        return ctx.backend.max_pool2d_grad(x, taps, input_shape, window)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return ctx.xp.where(ctx.inside, grad_output[ctx.index], 0)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return where(ctx.inside, getitem(grad_output, ctx.index), 0.0)
+
+
+def _maxima(
+    ctx: Node, taps: Array, input_shape: tuple[int, ...], window: Window
+) -> tuple[tuple[Array, ...], Array]:
+    """The index of each window's maximum in the image, and whether it lies inside the image."""
+    xp = ctx.xp
+    n, p, q, c = taps.shape
+    (_, kw), (sh, sw), ((top, _), (left, _)), (dh, dw) = window
+    tap = taps.astype(np.int64)
+    rows = xp.arange(p)[:, None, None] * sh + tap // kw * dh - top
+    columns = xp.arange(q)[:, None] * sw + tap % kw * dw - left
+    _, height, width, _ = input_shape
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    index = (
+        xp.arange(n)[:, None, None, None],
+        xp.clip(rows, 0, height - 1),
+        xp.clip(columns, 0, width - 1),
+        xp.arange(c),
+    )
+    return index, inside
+
 
 class AvgPool2dFunction(Function):
     """The mean of each window."""
@@ -43,6 +97,42 @@ class AvgPool2dFunction(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         return ctx.backend.avg_pool2d_grad(
             grad_output, ctx.input_shape, ctx.window, ctx.count_include_pad
+        )
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return AvgPool2dGrad.apply(
+            grad_output,
+            input_shape=ctx.input_shape,
+            window=ctx.window,
+            count_include_pad=ctx.count_include_pad,
+        )
+
+
+class AvgPool2dGrad(GradientFunction):
+    """Each window's element shared among its pixels; the transposed map of `avg_pool2d`."""
+
+    name = "avg_pool2d_grad"
+
+    @staticmethod
+    def forward(
+        ctx: Node,
+        x: Array,
+        input_shape: tuple[int, ...],
+        window: Window,
+        count_include_pad: bool,
+    ) -> Array:
+        ctx.window, ctx.count_include_pad = window, count_include_pad
+        return ctx.backend.avg_pool2d_grad(x, input_shape, window, count_include_pad)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        return ctx.backend.avg_pool2d(grad_output, ctx.window, ctx.count_include_pad)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        return AvgPool2dFunction.apply(
+            grad_output, window=ctx.window, count_include_pad=ctx.count_include_pad
         )
 
 
