@@ -94,9 +94,9 @@ CASES = {
         r"where: shapes \(3,\), \(3,\), \(2,\) do not broadcast",
     ),
     "dropout: p": (
-        lambda: F.dropout(V, 1.0, RNG),
+        lambda: F.dropout(V, 1.5, RNG),
         ValueError,
-        r"dropout: expected 0 <= p < 1, got 1\.0",
+        r"dropout: expected 0 <= p <= 1, got 1\.5",
     ),
     # --- reductions
     "sum: axis": (

@@ -29,7 +29,7 @@ LAYERS = [
     ["autograd"],
     ["backends"],
     ["emulator"],
-    ["files"],
+    ["files", "random"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

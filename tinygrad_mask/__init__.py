@@ -9,6 +9,7 @@ from tinygrad_mask.autograd import (
     set_grad_enabled,
 )
 from tinygrad_mask.backends import get_num_threads, set_num_threads
+from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
 __version__ = "0.1.0"
@@ -16,10 +17,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Function",
     "Tensor",
+    "default_generator",
     "enable_grad",
     "functions",
     "get_num_threads",
     "is_grad_enabled",
+    "manual_seed",
     "nn",
     "no_grad",
     "optim",

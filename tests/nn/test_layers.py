@@ -163,6 +163,20 @@ def test_dropout_of_nothing_changes_nothing():
     assert np.array_equal(nn.Dropout(0.0, rng=rng())(x).numpy(), x.numpy())
 
 
+def test_dropout_of_everything_is_zero_and_so_is_its_gradient():
+    x = normal(5, 5).requires_grad_()
+    for drop in (nn.Dropout(1.0), lambda x: F.dropout(x, 1)):
+        y = drop(x)
+        y.sum().backward()
+        assert not y.numpy().any()
+        assert not x.grad.numpy().any()
+
+
+def test_dropout_outside_training_is_its_input():
+    x = normal(5, 5)
+    assert F.dropout(x, 0.5, training=False) is x
+
+
 # --- batch norm -------------------------------------------------------------------------------
 
 
@@ -317,8 +331,8 @@ REFUSED = {
         "Flatten: expected an input (N, ...), got shape ()",
     ),
     "Dropout": (
-        lambda: nn.Dropout(1.0, rng=rng()),
-        "Dropout: expected 0 <= p < 1, got 1.0",
+        lambda: nn.Dropout(1.5, rng=rng()),
+        "Dropout: expected 0 <= p <= 1, got 1.5",
     ),
     "BatchNorm: one value a channel": (
         lambda: nn.BatchNorm(3)(normal(1, 3)),

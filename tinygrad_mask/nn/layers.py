@@ -9,6 +9,7 @@ from tinygrad_mask.backends import FusedActivation
 from tinygrad_mask.functions.convolution import Padding, Pair, as_pair
 from tinygrad_mask.nn.init import Initialiser, he_normal
 from tinygrad_mask.nn.module import Module, Parameter
+from tinygrad_mask.random import as_generator
 from tinygrad_mask.tensor import Tensor
 
 
@@ -22,12 +23,12 @@ class Linear(Module):
         inputs: int,
         outputs: int,
         *,
-        rng: np.random.Generator,
+        rng: np.random.Generator | None = None,
         bias: bool = True,
         init: Initialiser = he_normal,
     ) -> None:
         super().__init__()
-        self.weight = Parameter(init((inputs, outputs), rng))
+        self.weight = Parameter(init((inputs, outputs), as_generator("Linear", rng)))
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
 
     def forward(self, x: Tensor, activation: FusedActivation = "none") -> Tensor:
@@ -55,7 +56,7 @@ class Conv2d(Module):
         outputs: int,
         kernel_size: Pair,
         *,
-        rng: np.random.Generator,
+        rng: np.random.Generator | None = None,
         stride: Pair = 1,
         padding: Padding = 0,
         dilation: Pair = 1,
@@ -70,7 +71,8 @@ class Conv2d(Module):
                 f"got {groups}"
             )
         kh, kw = as_pair("Conv2d", "kernel_size", kernel_size)
-        self.weight = Parameter(init((kh, kw, inputs // groups, outputs), rng))
+        shape = (kh, kw, inputs // groups, outputs)
+        self.weight = Parameter(init(shape, as_generator("Conv2d", rng)))
         self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
@@ -235,11 +237,17 @@ class LogSoftmax(Module):
 class Dropout(Module):
     """In training zeroes each element with probability `p`; see `functions.dropout`."""
 
-    def __init__(self, p: float, *, rng: np.random.Generator) -> None:
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: expected 0 <= p < 1, got {p}")
-        self.p, self.rng = p, rng
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: expected 0 <= p <= 1, got {p}")
+        self.p = p
+        self._rng = None if rng is None else as_generator("Dropout", rng)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The generator of the masks: the layer's own, or the default one."""
+        return as_generator("Dropout", self._rng)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop in training; return x as it is otherwise."""

@@ -179,7 +179,7 @@ def _where(draw: Draw, name: str) -> Case:
 
 @_strategy("dropout")
 def _dropout(draw: Draw, name: str) -> Case:
-    options = {"p": draw(st.sampled_from([0.0, 0.3, 0.9])), "seed": draw(st.integers(0, 999))}
+    options = {"p": draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])), "seed": draw(st.integers(0, 999))}
     return Case(name, (_normal(draw, draw(shapes())),), options)
 
 
