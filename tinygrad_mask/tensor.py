@@ -1,7 +1,8 @@
 """`Tensor`: an array on a device, its gradient, and the operators."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,7 @@ import tinygrad_mask.functions as F
 from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
+from tinygrad_mask.functions import conversion
 from tinygrad_mask.functions.reduction import Axis
 from tinygrad_mask.functions.shape import index_arrays
 
@@ -124,6 +126,11 @@ class Tensor(Variable):
             raise TypeError("a tensor of shape () has no length")
         return self.shape[0]
 
+    def __iter__(self) -> Iterator["Tensor"]:
+        if self.ndim == 0:
+            raise TypeError("a tensor of shape () cannot be iterated over; see item()")
+        return (self[k] for k in range(len(self)))
+
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
         extra = f", dtype={self.dtype}"
@@ -173,18 +180,20 @@ class Tensor(Variable):
         return tensor
 
     def astype(self, dtype: Any) -> "Tensor":
-        """Return a copy in another dtype, as a leaf: no gradient flows through a conversion."""
-        _check_dtype(np.dtype(dtype))
-        return self.wrap(self.data.astype(dtype))
+        """Return a copy in another dtype, through which gradients flow, converted back.
+
+        Floats are rounded, or for a dtype of integers cut; those have no gradient.
+        """
+        wanted = np.dtype(dtype)
+        _check_dtype(wanted)
+        return conversion.astype(self, wanted)
 
     def to(self, device: str | Backend) -> "Tensor":
-        """Return the tensor on another device, as a leaf; itself if it is there already."""
+        """Return a copy on another device, through which gradients flow; the tensor itself if it
+        is there already.
+        """
         backend = get_backend(device)
-        if backend is self.backend:
-            return self
-        tensor = Tensor(self.numpy(), device=backend)
-        tensor.requires_grad = self.requires_grad
-        return tensor
+        return self if backend is self.backend else conversion.to_device(self, backend)
 
     # --- copying and pickling ---------------------------------------------------------------
 
@@ -274,14 +283,32 @@ class Tensor(Variable):
                 f"cannot write in place into {what}; write into detach(), or within no_grad()"
             )
 
+    def _write(self, index: Any, value: Any) -> None:
+        """Overwrite elements, and count that."""
+        if not getattr(self.data.flags, "writeable", True):
+            raise ValueError(
+                "cannot write in place into a read-only view, as broadcast_to() makes; write into "
+                "a copy"
+            )
+        self.data[index] = value
+        self.version.count += 1
+
     def __setitem__(self, index: Any, value: Any) -> None:
         self._check_writable()
         if isinstance(value, Variable) and value.requires_grad and is_grad_enabled():
             raise RuntimeError("cannot record a write in place; see where() and concatenate()")
-        if not isinstance(value, bool | int | float | np.generic):
-            value = autograd.array_of(value, self.backend)
-        self.data[index_arrays(self, index)] = value
-        self.version.count += 1
+        if isinstance(value, bool | int | float | np.generic):
+            value = autograd.number_for("setitem", value, self.dtype)
+        else:
+            listed = not hasattr(value, "dtype")  # Python's numbers adopt the dtype
+            value = autograd.array_of(value, self.backend, "setitem")
+            if listed and value.dtype.kind in "biuf":
+                if value.dtype.kind == "f" and self.dtype.kind != "f":
+                    raise TypeError(f"setitem: floats do not fit a tensor of dtype {self.dtype}")
+                value = value.astype(self.dtype)
+            if value.dtype != self.dtype:
+                raise TypeError(autograd.mixed_dtypes("setitem", self.dtype, value.dtype))
+        self._write(index_arrays(self, index), value)
 
     def copy_(self, value: "Tensor | Array") -> "Tensor":
         """Overwrite the elements with those of a tensor or array of the same shape and dtype."""
@@ -292,9 +319,66 @@ class Tensor(Variable):
                 f"copy_: expected shape {self.shape} and dtype {self.dtype}, "
                 f"got {array.shape} and {array.dtype}"
             )
-        self.data[...] = array
-        self.version.count += 1
+        self._write(..., array)
         return self
+
+    def _in_place(self, symbol: str, function: Callable[..., "Tensor"], other: Any) -> "Tensor":
+        """Assign `function(self, other)` to this tensor, as the operator `symbol` and "=" do.
+
+        Where nothing is recorded, the elements are overwritten. A result that is recorded becomes
+        this tensor's: what was saved of its elements before is still there, so nothing is
+        overwritten, and a tensor that shares the memory, which could not follow, is refused.
+        """
+        operands = (self, other) if isinstance(other, Variable) else (self,)
+        record = is_grad_enabled() and any(v.requires_grad for v in operands)
+        instead = f"write x = x {symbol} y instead"
+        if record and self.node is None and (self.requires_grad or type(self) is not Tensor):
+            raise RuntimeError(
+                f"{symbol}=: cannot write in place into a leaf that requires a gradient; write "
+                f"within no_grad(), or {instead}"
+            )
+        if record and self.version.shared:
+            raise RuntimeError(
+                f"{symbol}=: this tensor shares its memory with others (a view, detach() or "
+                f"from_array()), which a recorded result would leave behind; {instead}"
+            )
+        if not record:
+            self._check_writable()
+        with nullcontext() if record else autograd.no_grad():
+            result = function(self, other)
+        if result.shape != self.shape or result.dtype != self.dtype:
+            raise ValueError(
+                f"{symbol}=: expected a result of shape {self.shape} and dtype {self.dtype}, "
+                f"got {result.shape} and {result.dtype}; {instead}"
+            )
+        if not record:
+            self._write(..., result.data)
+            return self
+        before, after = self.node, result.node
+        if before is not None and after is not None and before.retained is self:
+            before.retain(None)
+            after.retain(self)
+        self.data, self.version = result.data, result.version
+        self.node, self.requires_grad = after, True
+        return self
+
+    def __iadd__(self, other: "Operand") -> "Tensor":
+        return self._in_place("+", F.add, other)
+
+    def __isub__(self, other: "Operand") -> "Tensor":
+        return self._in_place("-", F.subtract, other)
+
+    def __imul__(self, other: "Operand") -> "Tensor":
+        return self._in_place("*", F.multiply, other)
+
+    def __itruediv__(self, other: "Operand") -> "Tensor":
+        return self._in_place("/", F.divide, other)
+
+    def __ipow__(self, other: "Operand") -> "Tensor":
+        return self._in_place("**", F.power, other)
+
+    def __imatmul__(self, other: "Tensor | Array") -> "Tensor":
+        return self._in_place("@", F.matmul, other)
 
     # --- operators --------------------------------------------------------------------------
 

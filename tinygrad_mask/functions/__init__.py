@@ -15,6 +15,7 @@ from tinygrad_mask.functions.activation import (
     softmax,
     tanh,
 )
+from tinygrad_mask.functions.conversion import Conversion
 from tinygrad_mask.functions.convolution import conv2d
 from tinygrad_mask.functions.dropout import dropout
 from tinygrad_mask.functions.elementwise import (
@@ -108,5 +109,7 @@ def _leaves(function: type[Function]) -> list[type[Function]]:
 
 
 PRIMITIVES: dict[str, type[Function]] = {
-    leaf.name: leaf for leaf in _leaves(Function) if not issubclass(leaf, GradientFunction)
+    leaf.name: leaf
+    for leaf in _leaves(Function)
+    if not issubclass(leaf, (GradientFunction, Conversion))
 }
