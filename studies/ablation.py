@@ -25,12 +25,13 @@ from ablation_variants import FOLDS, LONG, VARIANTS, architecture_of_variant, co
 from numpy.typing import NDArray
 
 import tinygrad_mask
+from tinygrad_mask import nn
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.runs.config import make_trainer
 from tinygrad_mask.masks.classifier.runs.cross_validation import assign_folds, sides_of_fold
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for
-from tinygrad_mask.masks.classifier.training.averaging import WeightAverage
-from tinygrad_mask.masks.classifier.training.trainer import Trainer
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer
+from tinygrad_mask.training import Callback, Trainer, WeightAverage
 
 DOCS = Path(__file__).parents[1] / "docs"
 TABLE, PICTURE = DOCS / "ablation.md", DOCS / "pictures" / "ablation.png"
@@ -82,11 +83,12 @@ def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
         config, loaded.faces, train, judged[:8], architecture_of_variant(variant, config)
     )
     if name == LONG[0]:
-        averages = Averages(trainer)
-        trainer.run(lambda: None)
+        averages = Averages(trainer.model)
+        trainer.callbacks.append(averages)
+        trainer.run()
         scores = readouts(trainer, averages, crops)
     else:
-        trainer.run(lambda: None)
+        trainer.run()
         scores = {READOUT: trainer.classifier.scores(crops)}
     seconds = time.perf_counter() - start
     photograph = loaded.faces.photograph[judged]
@@ -102,23 +104,20 @@ def train_fold(name: str, fold: int, data: Path, out: Path) -> str:
     return f"{name}, fold {fold + 1}: {seconds:.0f} s, {result.line()}"
 
 
-class Averages:
-    """Averages of several decays, taken in one training, which none of them touches."""
+class Averages(Callback):
+    """Averages of several decays, updated in one training, which uses none of them."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        model = trainer.classifier.model
+    def __init__(self, model: nn.Module) -> None:
         self.of_decay = {decay: WeightAverage(model, decay) for decay in DECAYS}
-        step = trainer.optimizer.step
 
-        def step_and_average() -> None:
-            step()
-            for average in self.of_decay.values():
-                average.update()
-
-        trainer.optimizer.step = step_and_average  # type: ignore[method-assign]
+    def on_step_end(self, trainer: Trainer) -> None:
+        for average in self.of_decay.values():
+            average.update()
 
 
-def readouts(trainer: Trainer, averages: Averages, crops: Rows) -> dict[str, NDArray[np.float32]]:
+def readouts(
+    trainer: ClassifierTrainer, averages: Averages, crops: Rows
+) -> dict[str, NDArray[np.float32]]:
     """Return the scores of the judged faces in every way that the model can be asked."""
     classifier, scores = trainer.classifier, {}
     for mirrored in (False, True):

@@ -14,11 +14,8 @@ from tinygrad_mask.masks.classifier.model_commands import (
     add_export_arguments,
     add_predict_arguments,
 )
-from tinygrad_mask.masks.classifier.training.trainer import (
-    InterruptedRunError,
-    TrainingDivergedError,
-)
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended, as a shell says it: 128 + SIGINT."""

@@ -21,9 +21,10 @@ from tinygrad_mask.masks.classifier.network.architecture import (
 from tinygrad_mask.masks.classifier.network.blocks import BLOCKS
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES, slides_objective
-from tinygrad_mask.masks.classifier.training.trainer import Trainer, TrainingDivergedError
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.training import TrainingDivergedError
 
 pytestmark = needs_emulator
 
@@ -113,11 +114,13 @@ def make_trainer(kind, device, *, graph=False, **changes):
         Normalisation.of(Rows(crops, train)),
     )
     recipe = dataclasses.replace(RECIPES[kind], **{"epochs": 2, "batch_size": 8, **changes})
-    return Trainer(classifier, faces, train, validation, recipe, seed=0, device=device, graph=graph)
+    return ClassifierTrainer(
+        classifier, faces, train, validation, recipe, seed=0, device=device, graph=graph
+    )
 
 
 def history(trainer):
-    trainer.run(lambda: None)
+    trainer.run()
     return [{**row, "seconds": 0, "waited": 0} for row in trainer.progress.history]
 
 
@@ -143,7 +146,7 @@ def test_a_run_that_is_replayed_as_a_graph_has_the_history_of_one_that_is_not(ki
 def test_a_run_on_a_gpu_that_diverges_says_in_which_step():
     trainer = make_trainer("mlp", "cuda", lr=1e30)
     with pytest.raises(TrainingDivergedError, match=r"the loss is .* in epoch 1, step 2"):
-        trainer.run(lambda: None)
+        trainer.run()
 
 
 def test_a_loop_looks_at_an_outcome_when_the_next_step_was_begun(gpu):
@@ -159,7 +162,7 @@ def test_a_batch_is_sent_before_the_step_on_the_last_one_and_waited_for_after_it
     trainer = make_trainer("mlp", "cuda")
     compute = fake_cupy.cuda.get_current_stream()
     fake_cupy._state.log.clear()
-    trainer.run(lambda: None)
+    trainer.run()
     waits = [k for k, entry in enumerate(fake_cupy._state.log) if entry[:2] == ("wait", compute)]
     copies = [k for k, entry in enumerate(fake_cupy._state.log) if entry[0] == "copy"]
     assert sum(k < waits[0] for k in copies) == 4  # inputs and labels of two batches

@@ -19,15 +19,14 @@ from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normal
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES, Recipe
 from tinygrad_mask.masks.classifier.training.trainer import (
-    InterruptedRunError,
-    Trainer,
-    TrainingDivergedError,
+    ClassifierTrainer,
     class_weights,
     epoch_line,
 )
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
 SIZE = 8
 
@@ -55,11 +54,7 @@ def make_trainer(kind="cnn", seed=0, **changes):
     model = build_model(architecture, np.random.default_rng(seed))
     normalisation = Normalisation.of(Rows(faces.crops, train))
     classifier = Classifier(model, architecture, crops, normalisation, mirrored=recipe.mirrored)
-    return Trainer(classifier, faces, train, validation, recipe, seed=seed)
-
-
-def nothing():
-    pass
+    return ClassifierTrainer(classifier, faces, train, validation, recipe, seed=seed)
 
 
 class TestModels:
@@ -132,7 +127,7 @@ class TestTraining:
     )
     def test_learns_colours(self, kind, changes):
         trainer = make_trainer(kind, **{"epochs": 12, **changes})
-        trainer.run(nothing)
+        trainer.run()
         history = trainer.progress.history
         epochs = trainer.recipe.epochs
         assert [row["epoch"] for row in history] == list(range(1, epochs + 1))
@@ -144,8 +139,8 @@ class TestTraining:
 
     def test_two_runs_give_the_same_bits(self):
         first, second = make_trainer(), make_trainer()
-        first.run(nothing)
-        second.run(nothing)
+        first.run()
+        second.run()
         for a, b in zip(
             first.classifier.model.parameters(), second.classifier.model.parameters(), strict=True
         ):
@@ -162,7 +157,7 @@ class TestTraining:
     ):
         changes = {"weight_average": 0.9} if kind in BLOCKS else {}
         unbroken = make_trainer(kind, **changes)
-        unbroken.run(nothing)
+        unbroken.run()
 
         broken, asked = make_trainer(kind, **changes), []
 
@@ -171,11 +166,11 @@ class TestTraining:
             return len(asked) > stopped_after
 
         with pytest.raises(InterruptedRunError):
-            broken.run(nothing, stop=stop)
+            broken.run(stop=stop)
         serialization.save(tmp_path / "state", *broken.state())
         resumed = make_trainer(kind, **changes)
         resumed.load_state(*serialization.load(tmp_path / "state"))
-        resumed.run(nothing)
+        resumed.run()
 
         expected, result = unbroken.state()[0], resumed.state()[0]
         assert list(expected) == list(result)
@@ -190,7 +185,7 @@ class TestTraining:
             pytest.raises(TrainingDivergedError, match=r"in epoch \d+, step \d+.*try --lr 1000"),
             np.errstate(all="ignore"),
         ):
-            trainer.run(nothing)
+            trainer.run()
 
     def test_the_state_of_another_run_is_refused(self):
         arrays, texts = make_trainer("mlp").state()
@@ -200,19 +195,19 @@ class TestTraining:
     def test_mirrored_crops_do_not_change_the_face_set(self):
         trainer = make_trainer()
         before = trainer.validation_crops.array.copy()
-        trainer.run(nothing)
+        trainer.run()
         np.testing.assert_array_equal(trainer.validation_crops.array, before)
 
     def test_the_time_waited_for_data_is_part_of_the_epochs(self):
         trainer = make_trainer(augmentation=Augmentation())
-        trainer.run(nothing)
+        trainer.run()
         for row in trainer.progress.history:
             assert 0 < row["waited"] < row["seconds"]
             assert "waited for data: " in epoch_line(row, 2)
 
     def test_judges_and_saves_the_averaged_weights(self):
         trainer = make_trainer("vgg", weight_average=0.5)
-        trainer.run(nothing)
+        trainer.run()
         own = trainer.classifier.scores(trainer.validation_crops)
         with trainer.averaged():
             averaged = trainer.classifier.scores(trainer.validation_crops)
@@ -224,8 +219,8 @@ class TestTraining:
 
     def test_label_smoothing_is_part_of_the_loss(self):
         plain, smooth = (make_trainer("vgg", label_smoothing=s, epochs=1) for s in (0, 0.3))
-        plain.run(nothing)
-        smooth.run(nothing)
+        plain.run()
+        smooth.run()
         rows = [trainer.progress.history[0]["loss"] for trainer in (plain, smooth)]
         assert abs(rows[0] - rows[1]) > 1e-3
 

@@ -16,7 +16,7 @@ from tinygrad_mask.masks.classifier.network.architecture import (
 )
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.classifier.training.recipes import Recipe
-from tinygrad_mask.masks.classifier.training.trainer import Trainer
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
@@ -28,9 +28,10 @@ class RunConfig:
 
     `data` are the data sets (see `open_dataset`), `validation` the share of photographs held back,
     `min_face` the smallest face trained on, in pixels, `graph` whether a GPU is given each step as
-    a whole (see `Trainer`). `cross_validate` is the number of folds, None for a single run; `extra`
-    are data sets that are trained on in each fold and never judged; `initial` is a model, a file or
-    run folder, whose weights training begins with in place of random ones. The rest is as in
+    a whole (see `training.Trainer`). `cross_validate` is the number of folds, None for a single
+    run; `extra` are data sets that are trained on in each fold and never judged; `initial` is a
+    model, a file or run folder, whose weights training begins with instead of random ones. The rest
+    is as in
     `CropSettings` and `Recipe`.
     """
 
@@ -91,7 +92,7 @@ def make_trainer(
     train_faces: NDArray[np.int64],
     validation_faces: NDArray[np.int64],
     architecture: Architecture | None = None,
-) -> Trainer:
+) -> ClassifierTrainer:
     """Return what trains a new model on some faces and judges it on others, by their positions.
 
     `architecture` is another than the one that the settings' model stands for. Raises `UsageError`
@@ -108,7 +109,7 @@ def make_trainer(
     classifier = Classifier(
         model, architecture, config.crops, normalisation, mirrored=config.recipe.mirrored
     )
-    return Trainer(
+    return ClassifierTrainer(
         classifier,
         faces,
         train_faces,

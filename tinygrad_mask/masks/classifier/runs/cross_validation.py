@@ -21,13 +21,11 @@ from tinygrad_mask.masks.classifier.report.tables import interval_text
 from tinygrad_mask.masks.classifier.runs.config import RunConfig, initial_classifier, make_trainer
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training.trainer import (
-    InterruptedRunError,
-    run_in_terminal,
-)
+from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.splits import fold_photographs
+from tinygrad_mask.training import InterruptedRunError
 
 ALWAYS_TRAINED = -1
 """The fold of photographs that are trained on and never judged."""

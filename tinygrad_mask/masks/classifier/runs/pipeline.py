@@ -19,11 +19,7 @@ from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.classifier.runs.config import RunConfig, initial_classifier, make_trainer
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training.trainer import (
-    InterruptedRunError,
-    TrainingDivergedError,
-    run_in_terminal,
-)
+from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.splits import (
     Split,
@@ -32,6 +28,7 @@ from tinygrad_mask.masks.splits import (
     save_split,
     split_photographs,
 )
+from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
 # --- training ---------------------------------------------------------------------------------
 

@@ -28,12 +28,9 @@ from tinygrad_mask.masks.classifier.runs.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training.recipes import Recipe
-from tinygrad_mask.masks.classifier.training.trainer import (
-    InterruptedRunError,
-    Trainer,
-    run_in_terminal,
-)
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer, run_in_terminal
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.training import InterruptedRunError
 
 SLIDES_ACCURACY = 0.8462
 """The validation accuracy on the slides, after 20 epochs."""
@@ -97,7 +94,7 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
     return runs
 
 
-def _run(name: str, trainer: Trainer) -> ProtocolRun:
+def _run(name: str, trainer: ClassifierTrainer) -> ProtocolRun:
     try:
         run_in_terminal(trainer)
     except InterruptedRunError:

@@ -1,7 +1,8 @@
 """Batches of faces to train on, varied at random in a thread of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,8 @@ from tinygrad_mask.data import DataLoader
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation, augment
 from tinygrad_mask.masks.faces import FaceSet
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Crops (n, size, size, 3) and labels (n,)."""
+Batch = tuple[NDArray[Any], NDArray[np.int64]]
+"""Crops (n, size, size, 3), uint8 or what `scale` makes of them, and labels (n,)."""
 
 _AHEAD = 2  # batches
 
@@ -21,7 +22,8 @@ class TrainingBatches:
 
     `positions` (n,), int64, are those of the faces. An epoch's batches are of the same size, up to
     one face: a last one of a few faces would have statistics of its own in batch normalisation.
-    Order and augmentation come from `seed`, the epoch and the step alone.
+    Order and augmentation come from `seed`, the epoch and the step alone. `scale`, if there is one,
+    is applied to the crops, in the thread that makes the batches.
     """
 
     def __init__(
@@ -32,12 +34,14 @@ class TrainingBatches:
         augmentation: Augmentation | None,
         *,
         seed: int,
+        scale: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None,
     ) -> None:
         self.faces = faces
         self.positions = positions
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
+        self.scale = scale
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -54,11 +58,12 @@ class TrainingBatches:
     def batch(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
         """Return the batch of a step, of the faces at these positions."""
         if self.augmentation is None:
-            return np.array(self.faces.crops[order]), self.faces.labels[order]
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, step)))
-        size = self.faces.crops.shape[1]
-        crops = augment(self.faces.cuts[order], size, self.augmentation, rng)
-        return crops, self.faces.labels[order]
+            crops = np.array(self.faces.crops[order])
+        else:
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, step)))
+            size = self.faces.crops.shape[1]
+            crops = augment(self.faces.cuts[order], size, self.augmentation, rng)
+        return crops if self.scale is None else self.scale(crops), self.faces.labels[order]
 
 
 class _Epoch:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygrad_mask import Tensor, nn
-from tinygrad_mask.masks.classifier.training.averaging import WeightAverage
+from tinygrad_mask.training import WeightAverage
 
 
 def make_model():

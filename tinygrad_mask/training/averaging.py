@@ -1,28 +1,44 @@
-"""A moving average of a model's weights: steadier than the last ones of a noisy walk."""
+"""A moving average of a model's weights, steadier than the weights of the last step."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_mask import nn
 from tinygrad_mask.backends import Array
+from tinygrad_mask.nn import Module
+from tinygrad_mask.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from tinygrad_mask.training.trainer import Trainer
 
 
-class WeightAverage:
+class WeightAverage(Callback):
     """An exponential moving average of all parameters and buffers of a model.
 
     After each step `average <- d average + (1 - d) value`, with d the smaller of `decay` and
     (1 + t) / (10 + t) at step t, so that the first, random weights are soon forgotten (as in
     TensorFlow's `ExponentialMovingAverage`). The buffers of batch normalisation are averaged as the
     weights are: the statistics belong to the weights.
+
+    As a callback of a `Trainer` it is updated after each step; validation and `Trainer.averaged`
+    use its weights.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    name = "average"
+
+    def __init__(self, model: Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"WeightAverage: expected 0 <= decay < 1, got {decay}")
         self.decay = decay
         self.step_count = 0
         self._tensors = dict([*model.named_parameters(), *model.named_buffers()])
         self._averages = {name: tensor.data.copy() for name, tensor in self._tensors.items()}
+
+    def on_step_end(self, trainer: "Trainer") -> None:
+        """Update the average."""
+        self.update()
 
     def update(self) -> None:
         """Take the weights as they are after a step into the average."""
@@ -34,7 +50,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model has the averages for its weights; nothing may be learnt there."""
+        """Within it the model has the averages as its weights and must not be trained."""
         own = {name: tensor.data for name, tensor in self._tensors.items()}
         try:
             for name, tensor in self._tensors.items():
@@ -53,7 +69,7 @@ class WeightAverage:
         return {"step_count": np.array(self.step_count), **state}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Take over a `state_dict`; raises `ValueError` where names or shapes do not fit."""
+        """Take over a `state_dict`; raises `ValueError` if names or shapes do not fit."""
         own = {name: average.shape for name, average in self._averages.items()}
         came = {name: np.shape(array) for name, array in state.items() if name != "step_count"}
         if own != came or "step_count" not in state:

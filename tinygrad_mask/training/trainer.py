@@ -1,0 +1,443 @@
+"""The training loop, and the state from which a run is resumed.
+
+Four rules make a resumed run give the bits of an uninterrupted one:
+
+1. A run stops only between two steps, when weights, optimiser and schedules fit together.
+2. The batches of an epoch depend on the epoch's number, not on what was drawn before it.
+3. All other random numbers come from generators whose state is saved (those of dropout), or from
+   callbacks, which save their own.
+4. The averages of an epoch are sums that are saved with the position in it.
+"""
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from tinygrad_mask import serialization
+from tinygrad_mask.autograd import no_grad
+from tinygrad_mask.backends import Array
+from tinygrad_mask.data import DataLoader
+from tinygrad_mask.nn import Module
+from tinygrad_mask.optim import Optimizer, Schedule
+from tinygrad_mask.tensor import Tensor
+from tinygrad_mask.training.averaging import WeightAverage
+from tinygrad_mask.training.callbacks import Callback, load_schedule_state, schedule_state
+from tinygrad_mask.training.interrupts import stopping
+
+T = TypeVar("T")
+
+Loss = Callable[..., Any]
+"""`loss(model, *batch)` returns the loss, a tensor of shape (), or the loss and a mapping from
+names to tensors whose means are reported: `{"accuracy": scores.argmax(axis=1) == labels}`."""
+
+_RESERVED = ("model", "optimizer", "schedule")
+
+
+class TrainingDivergedError(Exception):
+    """The loss is not finite; the message says in which step and what to try."""
+
+
+class InterruptedRunError(Exception):
+    """The run was asked to stop, and stopped between two steps."""
+
+
+class Batches(Protocol):
+    """Batches that can be produced from any step of any epoch, for runs that are resumed."""
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+
+    def epoch(self, epoch: int, first: int = 0, /) -> Iterator[Any]:
+        """Yield the batches of an epoch, counted from 0, from step `first` on."""
+
+
+@dataclass
+class Progress:
+    """The position of a run: the epochs done, and the steps done and their sums in the current one.
+
+    `sums` has the loss and the other measures, each summed over the `seen` examples. `seconds` is
+    the time spent in the epoch so far, `waited` the part of it spent waiting for data. `history`
+    has a row for each epoch that is done.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seen: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    waited: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def means(self) -> dict[str, float]:
+        """Return the means over the examples of the epoch so far, the loss first."""
+        return {name: total / self.seen for name, total in self.sums.items()} if self.seen else {}
+
+
+class Trainer:
+    """Trains a model: for each batch of each epoch, one step of the optimiser.
+
+    Args:
+        model: the model, on its device; move it (`model.to(device)`) before making the optimiser.
+        optimizer: the optimiser of its parameters.
+        loss: called as `loss(model, *batch)`, or `loss(model, **batch)` for batches that are
+            mappings, with the batch's arrays as tensors on the model's device. Returns the loss, a
+            tensor of shape (), or the loss and a mapping from names to tensors whose means over the
+            epoch are reported.
+        batches: a `DataLoader`, a sequence of batches, or `Batches`. A batch is an array, tuple
+            or mapping of arrays; their first axis is that of the examples.
+        epochs: the number of epochs.
+        schedule: a learning-rate schedule, or several, that make a step after each step of the
+            optimiser. For those that make a step after each epoch see `EpochSchedule`.
+        callbacks: what else happens during the run, see `Callback`; called in this order.
+        graph: whether a device that can (a GPU) records forward and backward pass once and replays
+            them as one launch: launching the kernels of a small network takes longer than running
+            them. `loss` must then do the same for each batch and must not look at a value.
+
+    Example: see the package's documentation, `help(tinygrad_mask.training)`.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Loss,
+        batches: DataLoader | Batches | Sequence[Any],
+        *,
+        epochs: int,
+        schedule: Schedule | Sequence[Schedule] | None = None,
+        callbacks: Iterable[Callback] = (),
+        graph: bool = False,
+    ) -> None:
+        if epochs < 0:
+            raise ValueError(f"Trainer: expected epochs >= 0, got {epochs}")
+        self.model = model
+        self.optimizer = optimizer
+        self.loss = loss
+        self.batches = batches
+        self.epochs = epochs
+        self.schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule or ())
+        self.callbacks = list(callbacks)
+        self.progress = Progress()
+        self.backend = optimizer.parameters[0].backend
+        self._stop_requested = False
+        self._names: list[str] | None = None  # of a batch's arrays, if batches are mappings
+        self._measures: list[str] = []
+        self._moved: list[int] = []  # the parameters that get a gradient, in a captured step
+        self._graph = graph
+        self._gradients = self._compute_gradients
+        if graph:
+            self._gradients = self.backend.capture(self._compute_gradients)
+        # Outcomes not yet read, and how many of them may wait: the host must not wait for a GPU
+        # that has no further work queued.
+        self._outcomes: deque[tuple[Array, int]] = deque()
+        self._most_outcomes = 1 if self.backend.asynchronous else 0
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def run(self, *, stop: Callable[[], bool] | None = None) -> list[dict[str, float]]:
+        """Train the remaining epochs and return the history, a row for each epoch.
+
+        `stop` is called between two steps; when it returns True, the callbacks' `on_interrupt` is
+        called and `InterruptedRunError` is raised. By default it tells whether Ctrl-C was pressed.
+
+        Raises `TrainingDivergedError` if the loss is not finite: before the step that would spoil
+        the weights or, on a GPU, whose results are read one step later, right after it.
+        """
+        self._stop_requested = False
+        with ExitStack() as stack:
+            asked = stack.enter_context(stopping() if stop is None else nullcontext(stop))
+            stack.callback(self._call, "on_train_end")  # also after an exception
+            self._call("on_train_begin")
+            while self.progress.epoch < self.epochs and not self._stop_requested:
+                if self._train_epoch(asked):
+                    self._finish_epoch()
+        return self.progress.history
+
+    def request_stop(self) -> None:
+        """End the run after the current step, without an error; for callbacks."""
+        self._stop_requested = True
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        for callback in sorted(self.callbacks, key=lambda callback: callback.order):
+            getattr(callback, name)(self, *arguments)
+
+    def _train_epoch(self, stop: Callable[[], bool]) -> bool:
+        """Train the rest of an epoch and return whether it is done."""
+        progress = self.progress
+        self.model.train()
+        self._call("on_epoch_begin")
+        start = time.perf_counter()
+        for batch in _one_ahead(self._batches()):
+            if stop():
+                self._read_outcomes(0)
+                self._call("on_interrupt")
+                raise InterruptedRunError(
+                    f"stopped in epoch {progress.epoch + 1}, after step {progress.step}"
+                )
+            self._step(*(arrived() for arrived in batch))
+            now = time.perf_counter()
+            progress.seconds += now - start
+            start = now
+            self._call("on_step_end")
+            if self._stop_requested:
+                self._read_outcomes(0)
+                return progress.step == len(self.batches)
+        self._read_outcomes(0)
+        return True
+
+    def _batches(self) -> Iterator[tuple[Callable[[], Array], ...]]:
+        """Yield the remaining batches of the epoch, on their way to the device (`Backend.send`)."""
+        progress = self.progress
+        batches = _from_step(self.batches, progress.epoch, progress.step)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            progress.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield tuple(self.backend.send(array) for array in self._arrays(batch))
+
+    def _arrays(self, batch: Any) -> list[Array]:
+        """Return the arrays of a batch in order; the names of a mapping's are kept."""
+        if isinstance(batch, Mapping):
+            self._names = list(batch)
+            batch = tuple(batch.values())
+        else:
+            self._names = None
+        if not isinstance(batch, tuple | list):
+            batch = (batch,)
+        arrays = [item.numpy() if isinstance(item, Tensor) else item for item in batch]
+        for item in arrays:
+            if not isinstance(item, np.ndarray) or item.dtype.kind not in "biuf":
+                raise TypeError(
+                    "Trainer: expected batches of arrays of numbers, got "
+                    f"{getattr(item, 'dtype', type(item).__name__)}; see `collate` of DataLoader"
+                )
+        return arrays
+
+    def _step(self, *arrays: Array) -> None:
+        """Take one step on a batch."""
+        outcome, *gradients = self._gradients(*arrays)
+        # A copy, because the next step of a captured graph writes its own to the same memory.
+        self._outcomes.append((outcome.copy(), _length(arrays[0])))
+        self._read_outcomes(self._most_outcomes)
+        if self._graph:
+            for k, gradient in zip(self._moved, gradients, strict=True):
+                parameter = self.optimizer.parameters[k]
+                parameter.grad = parameter.wrap(gradient)
+        self._call("on_gradients")
+        self.optimizer.step()
+        for schedule in self.schedules:
+            schedule.step()
+
+    def _compute_gradients(self, *arrays: Array) -> tuple[Array, ...]:
+        """Compute the gradients of a batch; return its outcome and, to be captured, the gradients.
+
+        The outcome, in float64, is the loss and, for each further measure, its sum over the batch's
+        examples.
+        """
+        loss, measures = self._loss_of(Tensor.from_array(a, self.backend) for a in arrays)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self._measures = list(measures)
+        outcome = self._outcome(loss, measures, _length(arrays[0]))
+        if not self._graph:
+            return (outcome,)
+        gradients = {k: p.grad for k, p in enumerate(self.optimizer.parameters)}
+        self._moved = [k for k, gradient in gradients.items() if gradient is not None]
+        return outcome, *(gradients[k].data for k in self._moved)
+
+    def _loss_of(self, batch: Iterable[Tensor]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of a batch, of shape (), and the tensors of the other measures."""
+        if self._names is None:
+            result = self.loss(self.model, *batch)
+        else:
+            result = self.loss(self.model, **dict(zip(self._names, batch, strict=True)))
+        loss, measures = result if isinstance(result, tuple) else (result, {})
+        if not isinstance(loss, Tensor) or loss.shape != ():
+            got = f"shape {loss.shape}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(
+                f"loss: expected a tensor of shape (), got {got}; take the mean over the batch"
+            )
+        return loss, measures
+
+    def _outcome(self, loss: Tensor, measures: Mapping[str, Tensor], count: int) -> Array:
+        # The mean of each measure times the number of examples: of booleans an exact count.
+        sums = [m.data.astype(np.float64).sum() * (count / m.size) for m in measures.values()]
+        return self.backend.xp.stack([loss.data.astype(np.float64), *sums])
+
+    def _read_outcomes(self, most: int) -> None:
+        """Add up the outcomes of the steps until at most `most` of them are unread."""
+        progress = self.progress
+        while len(self._outcomes) > most:
+            outcome, count = self._outcomes.popleft()
+            loss, *sums = self.backend.to_host(outcome).tolist()
+            if not math.isfinite(loss):
+                raise self.diverged(f"the loss is {loss}")
+            progress.step += 1
+            progress.seen += count
+            _add(progress.sums, ["loss", *self._measures], [loss * count, *sums])
+
+    def diverged(self, what: str) -> TrainingDivergedError:
+        """Return the error that says what is not finite, in which step, and what to try."""
+        progress = self.progress
+        return TrainingDivergedError(
+            f"{what} in epoch {progress.epoch + 1}, step {progress.step + 1}; {self.advice()}"
+        )
+
+    def advice(self) -> str:
+        """Return what to try if the run diverges."""
+        lr = self.optimizer.lr
+        return f"most likely the learning rate of {lr:g} is too high: try {lr / 10:g}"
+
+    def _finish_epoch(self) -> None:
+        """Write the epoch into the history, with what the callbacks measure."""
+        start = time.perf_counter()
+        progress = self.progress
+        row = {"epoch": progress.epoch + 1, "lr": self.optimizer.lr, **progress.means()}
+        for callback in self.callbacks:
+            row |= callback.measure(self)
+        row["seconds"] = progress.seconds + time.perf_counter() - start
+        row["waited"] = progress.waited
+        self.progress = Progress(progress.epoch + 1, history=[*progress.history, row])
+        self._call("on_epoch_end", row)
+
+    # --- evaluation -------------------------------------------------------------------------
+
+    def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
+        """Return the means of the loss and the other measures over all examples of some batches.
+
+        The model is in evaluation mode afterwards; it is evaluated with its averaged weights, if
+        there is a `WeightAverage`.
+        """
+        seen, sums = 0, dict[str, float]()
+        self.model.eval()
+        with self.averaged(), no_grad():
+            for batch in batches:
+                arrays = [self.backend.asarray(array) for array in self._arrays(batch)]
+                tensors = (Tensor.from_array(array, self.backend) for array in arrays)
+                loss, measures = self._loss_of(tensors)
+                count = _length(arrays[0])
+                outcome = self.backend.to_host(self._outcome(loss, measures, count)).tolist()
+                seen += count
+                _add(sums, ["loss", *measures], [outcome[0] * count, *outcome[1:]])
+        return {name: total / seen for name, total in sums.items()}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it the model has its averaged weights, if there is a `WeightAverage`."""
+        with ExitStack() as stack:
+            for callback in self.callbacks:
+                if isinstance(callback, WeightAverage):
+                    stack.enter_context(callback.applied())
+            yield
+
+    # --- the state --------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a safetensors file, which is replaced as a whole."""
+        serialization.save(path, *self.state(), overwrite=True)
+
+    def load(self, path: str | Path) -> None:
+        """Resume from the state in a file.
+
+        Raises `OSError` if the file cannot be read, `ValueError` for the state of another run.
+        """
+        try:
+            self.load_state(*serialization.load(path))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: expected the state of this run ({error})") from error
+
+    def state(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return the whole state as arrays and texts, for a safetensors file."""
+        self._read_outcomes(0)
+        arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        arrays |= {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
+        for number, schedule in enumerate(self.schedules):
+            arrays |= {f"schedule.{number}.{k}": v for k, v in schedule_state(schedule).items()}
+        for callback in self._stateful():
+            arrays |= {f"{callback.name}.{k}": v for k, v in callback.state_dict().items()}
+        generators = [generator.bit_generator.state for generator in self._generators()]
+        texts = {
+            "progress": json.dumps(vars(self.progress)),
+            "generators": json.dumps(generators),
+        }
+        return arrays, texts
+
+    def load_state(self, arrays: Mapping[str, Array], texts: Mapping[str, str]) -> None:
+        """Resume from a `state`; raises `ValueError` or `KeyError` if it is that of another run."""
+        callbacks = {callback.name: callback for callback in self._stateful()}
+        parts: dict[str, dict[str, Array]] = {name: {} for name in (*_RESERVED, *callbacks)}
+        for name, array in arrays.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = array
+        self.model.load_state_dict(parts["model"])
+        for number, schedule in enumerate(self.schedules):
+            prefix = f"{number}."
+            state = {
+                k.removeprefix(prefix): v
+                for k, v in parts["schedule"].items()
+                if k.startswith(prefix)
+            }
+            load_schedule_state(schedule, state)
+        for name, callback in callbacks.items():
+            callback.load_state_dict(parts[name])
+        # After the schedules, which set the learning rate: the saved one is the last that was set.
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.progress = Progress(**json.loads(texts["progress"]))
+        states = json.loads(texts["generators"])
+        for generator, state in zip(self._generators(), states, strict=True):
+            generator.bit_generator.state = state
+
+    def _stateful(self) -> list[Callback]:
+        """The callbacks that have a state; each needs a name of its own."""
+        callbacks = [callback for callback in self.callbacks if callback.state_dict()]
+        names = [callback.name for callback in callbacks]
+        if len({*names, *_RESERVED}) < len(names) + len(_RESERVED) or any("." in n for n in names):
+            raise ValueError(
+                f"Trainer: expected callbacks with a state to have different names, without dots "
+                f"and none of {', '.join(_RESERVED)}, got {', '.join(names)}; set `name`"
+            )
+        return callbacks
+
+    def _generators(self) -> list[np.random.Generator]:
+        """The generators that layers draw from, dropout's for instance."""
+        values = [value for module in self.model.modules() for value in vars(module).values()]
+        return [value for value in values if isinstance(value, np.random.Generator)]
+
+
+def _from_step(batches: Any, epoch: int, first: int) -> Iterator[Any]:
+    """Return an iterator over the batches of an epoch from step `first` on."""
+    if isinstance(batches, DataLoader):
+        batches.epoch = epoch
+    elif callable(getattr(batches, "epoch", None)):
+        return iter(batches.epoch(epoch, first))
+    return islice(iter(batches), first, None)
+
+
+def _add(sums: dict[str, float], names: Sequence[str], values: Sequence[float]) -> None:
+    for name, value in zip(names, values, strict=True):
+        sums[name] = sums.get(name, 0.0) + value
+
+
+def _length(array: Array) -> int:
+    return len(array) if array.ndim else 1
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield each item when the next one was fetched: one batch is sent while another is used."""
+    waiting: list[T] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting
