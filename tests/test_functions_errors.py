@@ -185,6 +185,191 @@ CASES = {
         ValueError,
         r"broadcast_to: shape \(3,\) does not broadcast to \(3, 2\)",
     ),
+    "reshape: a float": (
+        lambda: V.reshape(4.5, -1),
+        TypeError,
+        r"reshape: expected the lengths to be integers, got \(4\.5, -1\)",
+    ),
+    "reshape: one float": (
+        lambda: V.reshape(3.0),
+        TypeError,
+        r"reshape: expected the lengths to be integers, got \(3\.0,\)",
+    ),
+    "reshape: a float of NumPy's": (
+        lambda: F.reshape(V, (np.float64(3),)),
+        TypeError,
+        r"reshape: expected the lengths to be integers.*",
+    ),
+    "reshape: huge": (
+        lambda: F.reshape(V, (2**63, -1)),
+        ValueError,
+        r"reshape: expected the lengths to be below 2\*\*63, got \(9223372036854775808, -1\)",
+    ),
+    "permute: floats": (
+        lambda: F.permute(M, (1.0, 0.0)),
+        TypeError,
+        r"permute: expected the axes to be integers, got \(1\.0, 0\.0\)",
+    ),
+    "broadcast_to: a float": (
+        lambda: V.broadcast_to((2.9, 3)),
+        TypeError,
+        r"broadcast_to: expected the lengths to be integers, got \(2\.9, 3\)",
+    ),
+    "broadcast_to: huge": (
+        lambda: F.broadcast_to(V, (2**62, 3)),
+        ValueError,
+        r"broadcast_to: expected lengths below 2\*\*63 and fewer than 2\*\*60 elements, got .*",
+    ),
+    "concatenate: None": (
+        lambda: F.concatenate([V, None]),
+        TypeError,
+        "concatenate: expected tensors, got NoneType at position 1",
+    ),
+    "concatenate: a generator": (
+        lambda: F.concatenate(t for t in [V, V]),
+        TypeError,
+        r"concatenate: expected a list or tuple of tensors, got generator; write .*\(\[x, y\]\)",
+    ),
+    "concatenate: a tensor": (
+        lambda: F.concatenate(M),
+        TypeError,
+        r"concatenate: expected a list or tuple of tensors, got Tensor.*",
+    ),
+    "concatenate: an array": (
+        lambda: F.concatenate(np.zeros((2, 3))),
+        TypeError,
+        r"concatenate: expected a list or tuple of tensors, got ndarray.*",
+    ),
+    "concatenate: numbers": (
+        lambda: F.concatenate([1.0, V]),
+        TypeError,
+        "concatenate: expected tensors, got float at position 0",
+    ),
+    "concatenate: axis of another type": (
+        lambda: F.concatenate([V, V], 0.0),
+        TypeError,
+        r"concatenate: expected axis to be integers, got \(0\.0,\)",
+    ),
+    "stack: None": (
+        lambda: F.stack([None, V]),
+        TypeError,
+        "stack: expected tensors, got NoneType at position 0",
+    ),
+    "stack: a generator": (
+        lambda: F.stack(t for t in [V, V]),
+        TypeError,
+        r"stack: expected a list or tuple of tensors, got generator; write stack\(\[x, y\]\)",
+    ),
+    "stack: a tensor": (
+        lambda: F.stack(M),
+        TypeError,
+        r"stack: expected a list or tuple of tensors, got Tensor.*",
+    ),
+    "stack: axis of another type": (
+        lambda: F.stack([V], 0.5),
+        TypeError,
+        r"stack: expected axis to be integers, got \(0\.5,\)",
+    ),
+    "pad: a float into integers": (
+        lambda: F.pad(INTEGERS, [(1, 1)], 2.7),
+        TypeError,
+        "pad: a float does not fit a tensor of dtype int64",
+    ),
+    "pad: a number that wraps": (
+        lambda: F.pad(zeros(3, dtype=np.uint8), [(1, 1)], 300),
+        OverflowError,
+        "pad: expected a number from 0 to 255 for a tensor of dtype uint8, got 300",
+    ),
+    "pad: a tensor as value": (
+        lambda: F.pad(V, [(1, 1)], zeros()),
+        TypeError,
+        "pad: expected a number, got Tensor",
+    ),
+    "pad: huge": (
+        lambda: F.pad(V, [(2**63, 0)]),
+        ValueError,
+        r"pad: expected lengths below 2\*\*63 and fewer than 2\*\*60 elements, got .*",
+    ),
+    "pad: fractional": (
+        lambda: F.pad(V, [(1.5, 0)]),
+        ValueError,
+        r"pad: expected 1 pairs of widths >= 0 for shape \(3,\), got \(\(1\.5, 0\),\)",
+    ),
+    "getitem: huge": (
+        lambda: V[2**63],
+        IndexError,
+        r"getitem: index 9223372036854775808 is out of bounds for shape \(3,\)",
+    ),
+    "getitem: a float": (
+        lambda: V[1.0],
+        IndexError,
+        r"only integers, slices.*",
+    ),
+    "argmax: axis of another type": (
+        lambda: V.argmax(0.5),
+        TypeError,
+        r"argmax: expected axis .*, got 0\.5",
+    ),
+    "argmax: axis": (
+        lambda: V.argmax(2**63),
+        ValueError,
+        "argmax: axis 9223372036854775808 does not exist in a tensor of 1 dimensions",
+    ),
+    "add: None": (
+        lambda: V + None,
+        TypeError,
+        "add: expected tensors, arrays or numbers, got None",
+    ),
+    "add: a number that wraps": (
+        lambda: zeros(3, dtype=np.uint8) + 300,
+        OverflowError,
+        "add: expected a number from 0 to 255 for a tensor of dtype uint8, got 300",
+    ),
+    "add: a masked array": (
+        lambda: V + np.ma.masked_array(np.zeros(3, np.float32), [True, False, False]),
+        TypeError,
+        r"add: expected an array without a mask, got a masked array; call its filled\(\)",
+    ),
+    "conv2d: huge stride": (
+        lambda: F.conv2d(IMAGE, WEIGHT, stride=2**63),
+        ValueError,
+        r"conv2d: expected stride below 2\*\*63, got 9223372036854775808",
+    ),
+    "conv2d: huge dilation": (
+        lambda: F.conv2d(IMAGE, zeros(1, 1, 4, 32), dilation=(1, 2**63)),
+        ValueError,
+        r"conv2d: expected dilation below 2\*\*63, got \(1, 9223372036854775808\)",
+    ),
+    "conv2d: huge padding": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding=2**64),
+        ValueError,
+        r"conv2d: expected padding below 2\*\*63, got 18446744073709551616",
+    ),
+    "conv2d: padding that is huge in sum": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding=2**62),
+        ValueError,
+        r"conv2d: expected lengths below 2\*\*63 and fewer than 2\*\*60 elements, got .*",
+    ),
+    "conv2d: huge groups": (
+        lambda: F.conv2d(IMAGE, WEIGHT, groups=2**63),
+        ValueError,
+        r"conv2d: expected groups to be below 2\*\*63, got .*",
+    ),
+    "conv2d: fractional groups": (
+        lambda: F.conv2d(IMAGE, WEIGHT, groups=1.0),
+        TypeError,
+        r"conv2d: expected groups to be integers, got \(1\.0,\)",
+    ),
+    "max_pool2d: huge stride": (
+        lambda: F.max_pool2d(IMAGE, 2, stride=2**63),
+        ValueError,
+        r"max_pool2d: expected stride below 2\*\*63, got 9223372036854775808",
+    ),
+    "avg_pool2d: huge window": (
+        lambda: F.avg_pool2d(IMAGE, 2**63),
+        ValueError,
+        r"avg_pool2d: expected kernel_size below 2\*\*63, got 9223372036854775808",
+    ),
     "concatenate: nothing": (
         lambda: F.concatenate([]),
         ValueError,

@@ -32,6 +32,80 @@ def test_copies_what_it_is_made_of():
     assert Tensor.from_array(array).numpy()[0] == 5
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize(
+    "make",
+    [
+        Tensor,
+        Tensor.from_array,
+        lambda array: Tensor(np.zeros((2, 2))).copy_(array),
+        lambda array: Tensor(np.zeros((2, 2))) + array,
+        lambda array: Tensor(np.eye(2)) @ array,
+        lambda array: Tensor(np.eye(2)).__matmul__(array),
+    ],
+)
+def test_a_matrix_becomes_a_plain_array(make):
+    tensor = make(np.matrix([[1.0, 2.0], [3.0, 4.0]]))
+    assert type(tensor.data) is np.ndarray
+    np.testing.assert_array_equal((tensor * tensor).numpy(), [[1, 4], [9, 16]])
+
+
+def test_from_array_shares_the_memory_of_a_subclass(tmp_path):
+    file = np.memmap(tmp_path / "numbers", np.float32, "w+", shape=(2,))
+    tensor = Tensor.from_array(file)
+    assert type(tensor.data) is np.ndarray
+    file[:] = [1, 2]
+    assert tensor.numpy().tolist() == [1, 2]
+
+
+MASKED = np.ma.masked_array([1.0, 2.0], [False, True])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: Tensor(MASKED),
+        lambda: Tensor.from_array(MASKED),
+        lambda: Tensor(np.zeros(2)).copy_(MASKED),
+        lambda: Tensor(np.zeros(2)).__setitem__(slice(None), MASKED),
+        lambda: Tensor(np.zeros(2)) * MASKED,
+        lambda: Tensor(np.zeros(2)) == MASKED,
+        lambda: F.squared_error(Tensor(np.zeros(2)), MASKED),
+        lambda: F.matmul(Tensor(np.zeros((2, 2))), MASKED),
+        lambda: F.where(np.ma.masked_array([True, False], [True, False]), Tensor([1.0, 2.0]), 0.0),
+        lambda: Tensor(np.zeros(2))[np.ma.masked_array([0, 1], [True, False])],
+        lambda: Tensor(np.zeros(2), requires_grad=True).backward(MASKED),
+    ],
+)
+def test_masked_arrays_are_refused(use):
+    with pytest.raises(TypeError, match="expected an array without a mask, got a masked array"):
+        use()
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype", "expected"),
+    [
+        ([0, 255], np.uint8, [0, 255]),
+        ([1.0, -2.0], np.int32, [1, -2]),
+        (np.array([2**63 - 1], np.uint64), np.int64, [2**63 - 1]),
+        ([], np.uint8, []),
+        ([0.0, 2.5], bool, [False, True]),
+        ([0.1], np.float32, [float(np.float32(0.1))]),
+    ],
+)
+def test_numbers_that_fit_are_converted_to_the_dtype(data, dtype, expected):
+    tensor = Tensor(data, dtype=dtype)
+    assert tensor.dtype == dtype
+    assert tensor.numpy().tolist() == expected
+
+
+def test_iterates_over_the_first_axis():
+    rows = list(Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True))
+    assert [row.numpy().tolist() for row in rows] == [[1, 2], [3, 4]]
+    assert all(row.requires_grad for row in rows)
+    assert list(Tensor(np.zeros((0, 2)))) == []
+
+
 def test_numpy_is_a_read_only_view():
     tensor = Tensor([1.0, 2.0])
     with pytest.raises(ValueError, match="read-only"):
@@ -55,6 +129,23 @@ def test_numpy_is_a_read_only_view():
         (lambda: Tensor([1]) + 1.5, TypeError, "a float does not fit"),
         (lambda: Tensor([1]) / 2, TypeError, "floating dtype"),
         (lambda: Tensor([1.0]).copy_(np.ones(2)), ValueError, "copy_: expected shape"),
+        (
+            lambda: Tensor([1, 300], dtype=np.uint8),
+            ValueError,
+            r"integers from 0 to 255 for dtype uint8, got 300; convert with astype\(\)",
+        ),
+        (lambda: Tensor([-1], dtype=np.uint8), ValueError, "got -1"),
+        (lambda: Tensor(2**31, dtype=np.int32), ValueError, "got 2147483648"),
+        (lambda: Tensor([1.0, 2.5], dtype=np.int64), ValueError, "got 2.5"),
+        (lambda: Tensor([2.0**63], dtype=np.int64), ValueError, "got 9.2"),
+        (lambda: Tensor([np.nan], dtype=np.int64), ValueError, "got nan"),
+        (lambda: Tensor(np.array([2**63], np.uint64), dtype=np.int64), ValueError, "got 9223372"),
+        (lambda: Tensor([2**64], dtype=np.int64), TypeError, "expected numbers, got object"),
+        (lambda: Tensor([1j], dtype=np.float32), TypeError, "expected numbers, got complex128"),
+        (lambda: Tensor.from_array(np.zeros(2, np.float16)), TypeError, "dtype of .*, got float16"),
+        (lambda: list(Tensor(1.0)), TypeError, r"shape \(\) cannot be iterated over; see item"),
+        (lambda: iter(Tensor(1.0)), TypeError, "cannot be iterated over"),
+        (lambda: Tensor([1.0]) < "a", TypeError, "not supported|did not contain a loop"),
     ],
 )
 def test_errors(make, error, message):
@@ -80,6 +171,16 @@ def test_operators_are_numpys():
     for result, expected in pairs:
         assert isinstance(result, Tensor)
         np.testing.assert_allclose(result.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64"])
+@pytest.mark.parametrize("axis", [None, 0, (0, 1)])
+def test_the_sum_of_integers_is_int64_as_in_pytorch(dtype, axis):
+    array = np.full((300, 2), 1 if dtype == "bool" else 100, dtype)
+    total = Tensor(array).sum(axis=axis)
+    assert total.dtype == np.int64
+    np.testing.assert_array_equal(total.numpy(), array.astype(np.int64).sum(axis=axis))
+    assert Tensor(total.numpy()).dtype == np.int64
 
 
 def test_nan_propagates():

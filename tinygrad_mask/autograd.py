@@ -697,7 +697,7 @@ def number_for(name: str, value: Any, dtype: Any) -> bool | int | float:
     """The Python number that a number means for a tensor of `dtype`, which it adopts.
 
     Raises `TypeError`, in the name of a function, for a float and a dtype of integers, and for what
-    is not a number.
+    is not a number; `OverflowError` for an integer outside the range of the dtype.
     """
     if isinstance(value, np.generic):
         value = value.item()  # a number of NumPy's would not adopt the tensor's dtype
@@ -705,6 +705,13 @@ def number_for(name: str, value: Any, dtype: Any) -> bool | int | float:
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     if isinstance(value, float) and dtype.kind != "f":
         raise TypeError(f"{name}: a float does not fit a tensor of dtype {dtype}")
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if not limits.min <= value <= limits.max:
+            raise OverflowError(
+                f"{name}: expected a number from {limits.min} to {limits.max} for a tensor of "
+                f"dtype {dtype}, got {value}"
+            )
     return value
 
 

@@ -1,6 +1,7 @@
 """`Tensor`: an array on a device, its gradient, and the operators."""
 
 import copy
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +13,7 @@ from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
 from tinygrad_mask.functions import conversion
-from tinygrad_mask.functions.reduction import Axis
+from tinygrad_mask.functions.reduction import Axis, single_axis
 from tinygrad_mask.functions.shape import index_arrays
 
 if TYPE_CHECKING:
@@ -434,7 +435,7 @@ class Tensor(Variable):
     def _compare(self, other: Any, compare: str) -> "Tensor":
         if isinstance(other, Variable | np.ndarray):
             other = autograd.array_of(other, self.backend)
-        return self.wrap(getattr(self.data, compare)(other))
+        return self.wrap(getattr(operator, compare)(self.data, other))
 
     def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
         return self._compare(other, "__eq__")
@@ -494,7 +495,8 @@ class Tensor(Variable):
 
     def argmax(self, axis: int | None = None) -> "Tensor":
         """Return the position of the (first) maximum over `axis`, int64; it has no gradient."""
-        return self.wrap(self.backend.xp.argmax(self.data, axis=axis))
+        along = None if axis is None else single_axis("argmax", axis, self.ndim)
+        return self.wrap(self.backend.xp.argmax(self.data, axis=along))
 
     def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
         """See `functions.reshape`; the lengths may also be given one by one."""
@@ -575,6 +577,6 @@ def _exactly(host: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _one_sequence(given: tuple[Any, ...]) -> Sequence[int]:
-    if len(given) == 1 and not isinstance(given[0], int | np.integer):
+    if len(given) == 1 and isinstance(given[0], Sequence | np.ndarray):
         return tuple(given[0])
     return given

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from tinygrad_mask.autograd import Function, GradientFunction, Node
 from tinygrad_mask.backends import Array, FusedActivation, Window
 from tinygrad_mask.functions.activation import before_activation, check_activation
+from tinygrad_mask.functions.shape import as_integers, check_size
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -16,7 +17,8 @@ Padding: TypeAlias = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, i
 
 def as_pair(name: str, what: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """Return `(height, width)` from one integer or a pair of them, each at least `least`."""
-    if type(value) is int and value >= least:  # nearly always; a small network's step notices
+    # Nearly always; a small network's step notices.
+    if type(value) is int and least <= value < 2**31:
         return value, value
     try:
         height, width = map(index, value if isinstance(value, tuple) else (value, value))
@@ -26,6 +28,8 @@ def as_pair(name: str, what: str, value: Pair, least: int = 1) -> tuple[int, int
         raise ValueError(
             f"{name}: expected {what} to be an integer >= {least} or a pair of them, got {value!r}"
         )
+    if max(height, width) >= 2**63:
+        raise ValueError(f"{name}: expected {what} below 2**63, got {value!r}")
     return height, width
 
 
@@ -59,6 +63,8 @@ def make_window(
         height, width = as_pair(name, "padding", padding, least=0)
         rows, columns = (height, height), (width, width)
     window = Window(size, strides, (rows, columns), dilations)
+    if sum(rows) + sum(columns) > 2**31:
+        check_size(name, *(n + sum(p) for n, p in zip(image, window.padding, strict=True)))
     if min(window.output_size(*image)) < 1:
         raise ValueError(
             f"{name}: a window of {size[0]}x{size[1]} (dilation {dilations}) does not fit an image "
@@ -255,6 +261,7 @@ def conv2d(
     kh, kw, channels, outputs = weight.shape
     if kh == 0 or kw == 0:
         raise ValueError(f"conv2d: expected a window of at least 1x1, got weight {_by(weight)}")
+    (groups,) = as_integers("conv2d", "groups", (groups,))
     if groups < 1 or outputs % groups:
         raise ValueError(
             f"conv2d: expected groups to divide the {outputs} output channels, got {groups}"

@@ -29,6 +29,12 @@ class Elementwise(Function):
         except ValueError:
             check_broadcast(cls.name, *inputs, *options.values())
             raise
+        except TypeError:
+            if any(v is None for v in inputs):
+                raise TypeError(
+                    f"{cls.name}: expected tensors, arrays or numbers, got None"
+                ) from None
+            raise
 
 
 def check_broadcast(name: str, *operands: Any) -> None:

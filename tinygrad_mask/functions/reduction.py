@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.elementwise import exp
@@ -66,7 +68,9 @@ class Sum(Function):
     @staticmethod
     def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         ctx.axes, ctx.shape = axes, x.shape
-        return x.sum(axis=axes, keepdims=keepdims)
+        # NumPy would add up uint8 in uint64, which no tensor can be.
+        dtype = None if x.dtype.kind == "f" else np.int64
+        return x.sum(axis=axes, keepdims=keepdims, dtype=dtype)
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
@@ -206,7 +210,7 @@ def _reduce(function: type[Function], x: "Tensor", axis: Axis, keepdims: bool, *
 
 
 def sum(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Return the sum over `axis`; that of no elements is 0."""
+    """Return the sum over `axis`; that of no elements is 0, that of integers or booleans int64."""
     return _reduce(Sum, x, axis, keepdims)
 
 

@@ -17,6 +17,7 @@ from tinygrad_mask.autograd import (
     Node,
     Variable,
     array_of,
+    number_for,
     sum_to_shape,
 )
 from tinygrad_mask.backends import Array
@@ -207,9 +208,59 @@ def _is_array(index: Any) -> bool:
     return hasattr(index, "dtype") and getattr(index, "ndim", 0) > 0
 
 
+def as_integers(name: str, what: str, values: Any) -> tuple[int, ...]:
+    """Return a sequence of integers as a tuple of Python's.
+
+    Raises `TypeError` for what is not a sequence of integers (a float is never cut), `ValueError`
+    for one of 2**63 or more.
+    """
+    try:
+        integers = tuple(map(index, values))
+    except TypeError:
+        given = tuple(values) if isinstance(values, Sequence) else values
+        raise TypeError(f"{name}: expected {what} to be integers, got {given!r}") from None
+    if any(abs(n) >= 2**63 for n in integers):
+        raise ValueError(f"{name}: expected {what} to be below 2**63, got {integers}")
+    return integers
+
+
+def check_size(name: str, *lengths: int) -> None:
+    """Raise `ValueError` for a length of 2**63 or more, or more elements than memory could hold."""
+    # Sizes are 64-bit integers in every kernel, and so are offsets in bytes.
+    elements = math.prod(n or 1 for n in lengths)
+    if abs(elements) >= 2**60 or any(abs(n) >= 2**63 for n in lengths):
+        raise ValueError(
+            f"{name}: expected lengths below 2**63 and fewer than 2**60 elements, got {lengths}"
+        )
+
+
+def _tensors(name: str, tensors: Any) -> Sequence[Any]:
+    """Check what is to be joined: a list or tuple of tensors (or arrays), at least one."""
+    if isinstance(tensors, Variable) or not isinstance(tensors, Sequence):
+        raise TypeError(
+            f"{name}: expected a list or tuple of tensors, got {type(tensors).__name__}; "
+            f"write {name}([x, y])"
+        )
+    if not tensors:
+        raise ValueError(f"{name}: expected at least one tensor, got none")
+    for k, tensor in enumerate(tensors):
+        if not isinstance(tensor, Variable) and not hasattr(tensor, "ndim"):
+            raise TypeError(
+                f"{name}: expected tensors, got {type(tensor).__name__} at position {k}"
+            )
+    return tensors
+
+
+def _joining_axis(name: str, axis: Any, ndim: int) -> int:
+    (number,) = as_integers(name, "axis", (axis,))
+    if not -ndim <= number < ndim:
+        raise ValueError(f"{name}: axis {number} does not exist in {ndim} dimensions")
+    return number % ndim
+
+
 def reshape(x: "Tensor", shape: Sequence[int]) -> "Tensor":
     """Return x in another shape of as many elements; one length may be -1 and is worked out."""
-    wanted = tuple(int(n) for n in shape)
+    wanted = as_integers("reshape", "the lengths", shape)
     known = math.prod(n for n in wanted if n != -1)
     size = math.prod(x.shape)
     unknown = wanted.count(-1)
@@ -221,7 +272,8 @@ def reshape(x: "Tensor", shape: Sequence[int]) -> "Tensor":
 
 def permute(x: "Tensor", axes: Sequence[int]) -> "Tensor":
     """Return x with its axes in another order: axis k of the result is axis `axes[k]` of x."""
-    normalised = tuple(a % x.ndim if -x.ndim <= a < x.ndim else a for a in axes)
+    given = as_integers("permute", "the axes", axes)
+    normalised = tuple(a % x.ndim if -x.ndim <= a < x.ndim else a for a in given)
     if sorted(normalised) != list(range(x.ndim)):
         raise ValueError(f"permute: expected an order of {x.ndim} axes, got {tuple(axes)}")
     return Permute.apply(x, axes=normalised)
@@ -229,24 +281,25 @@ def permute(x: "Tensor", axes: Sequence[int]) -> "Tensor":
 
 def broadcast_to(x: "Tensor", shape: Sequence[int]) -> "Tensor":
     """Return x with new leading axes and axes of length 1 repeated, as a read-only view."""
-    wanted = tuple(int(n) for n in shape)
+    wanted = as_integers("broadcast_to", "the lengths", shape)
     try:
         possible = np.broadcast_shapes(x.shape, wanted) == wanted
     except ValueError:
         possible = False
+    check_size("broadcast_to", *wanted)
     if not possible:
         raise ValueError(f"broadcast_to: shape {x.shape} does not broadcast to {wanted}")
     return BroadcastTo.apply(x, shape=wanted)
 
 
 def concatenate(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
-    """Return the tensors joined along `axis`; all other axes must agree."""
-    if not tensors:
-        raise ValueError("concatenate: expected at least one tensor, got none")
+    """Return the tensors joined along `axis`; all other axes must agree.
+
+    Raises `TypeError` for what is no list or tuple of tensors.
+    """
+    tensors = _tensors("concatenate", tensors)
     ndim = tensors[0].ndim
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"concatenate: axis {axis} does not exist in {ndim} dimensions")
-    axis %= ndim
+    axis = _joining_axis("concatenate", axis, ndim)
     rest = {t.shape[:axis] + t.shape[axis + 1 :] for t in tensors}
     if len(rest) > 1 or any(t.ndim != ndim for t in tensors):
         said = ", ".join(str(t.shape) for t in tensors)
@@ -255,16 +308,16 @@ def concatenate(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
 
 
 def stack(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
-    """Return tensors of one shape joined along a new axis."""
-    if not tensors:
-        raise ValueError("stack: expected at least one tensor, got none")
-    ndim = tensors[0].ndim + 1
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"stack: axis {axis} does not exist in {ndim} dimensions")
+    """Return tensors of one shape joined along a new axis.
+
+    Raises `TypeError` for what is no list or tuple of tensors.
+    """
+    tensors = _tensors("stack", tensors)
+    axis = _joining_axis("stack", axis, tensors[0].ndim + 1)
     if any(t.shape != tensors[0].shape for t in tensors):
         said = ", ".join(str(t.shape) for t in tensors)
         raise ValueError(f"stack: expected tensors of one shape, got {said}")
-    return Stack.apply(*tensors, axis=axis % ndim)
+    return Stack.apply(*tensors, axis=axis)
 
 
 def pad(x: "Tensor", widths: PadWidth, value: float = 0.0) -> "Tensor":
@@ -279,7 +332,8 @@ def pad(x: "Tensor", widths: PadWidth, value: float = 0.0) -> "Tensor":
         raise ValueError(
             f"pad: expected {x.ndim} pairs of widths >= 0 for shape {x.shape}, got {came}"
         )
-    return Pad.apply(x, widths=checked, value=value)
+    check_size("pad", *(sum(pair) + n for pair, n in zip(checked, x.shape, strict=True)))
+    return Pad.apply(x, widths=checked, value=number_for("pad", value, x.dtype))
 
 
 def getitem(x: "Tensor", index: Any) -> "Tensor":
@@ -308,6 +362,8 @@ def _index_part(x: "Tensor", part: Any) -> Any:
     elif isinstance(part, list) or _is_array(part):
         empty = isinstance(part, list) and not part  # of integers, where NumPy would have floats
         part = array_of(np.zeros(0, np.int64) if empty else part, x.backend)
+    elif isinstance(part, int) and abs(part) >= 2**63:
+        raise IndexError(f"getitem: index {part} is out of bounds for shape {x.shape}")
     if hasattr(part, "dtype") and part.dtype.kind not in "iub":
         raise TypeError(f"getitem: expected an integer or boolean index, got dtype {part.dtype}")
     return part
