@@ -8,7 +8,7 @@ from tinygrad_mask.autograd import (
     no_grad,
     set_grad_enabled,
 )
-from tinygrad_mask.backends import get_num_threads, set_num_threads
+from tinygrad_mask.backends import get_num_threads, resolve_device, set_num_threads
 from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
@@ -26,6 +26,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "resolve_device",
     "set_grad_enabled",
     "set_num_threads",
 ]

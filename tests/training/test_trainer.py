@@ -9,7 +9,8 @@ import pytest
 from sklearn.datasets import load_digits
 from training_runs import Jitter, classes, noisy, regression, same_bits, two_inputs
 
-from tinygrad_mask import Tensor, nn, optim
+from tinygrad_mask import Tensor, default_generator, manual_seed, nn, optim
+from tinygrad_mask import functions as F
 from tinygrad_mask.data import ArrayDataset, DataLoader
 from tinygrad_mask.training import (
     Callback,
@@ -147,6 +148,43 @@ def test_a_checkpoint_within_an_epoch_is_one_to_resume_from(after, tmp_path):
     resumed.load(path)
     resumed.run()
     same_bits(unbroken, resumed)
+
+
+def by_default_generator(epochs=2):
+    """A run that draws from the default generator: in a layer, and in its loss."""
+    manual_seed(3)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    x = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
+    return Trainer(
+        model,
+        optim.SGD(model.parameters(), 0.1),
+        lambda model, x: (model(F.dropout(x, 0.2)) ** 2).mean(),
+        DataLoader(x, 4),
+        epochs=epochs,
+    )
+
+
+def test_draws_from_the_default_generator_are_resumed(tmp_path):
+    unbroken = by_default_generator()
+    unbroken.run()
+    broken = by_default_generator()
+    with pytest.raises(InterruptedRunError):
+        broken.run(stop=StopAfter(4))
+    broken.save(tmp_path / "run")
+    resumed = by_default_generator()
+    resumed.load(tmp_path / "run")
+    resumed.run()
+    same_bits(unbroken, resumed)
+
+
+def test_a_run_that_does_not_use_the_default_generator_leaves_it_alone(tmp_path):
+    manual_seed(0)
+    trainer = noisy(epochs=1)
+    trainer.run()
+    trainer.save(tmp_path / "run")
+    state = manual_seed(1).bit_generator.state
+    noisy(epochs=1).load(tmp_path / "run")
+    assert default_generator().bit_generator.state == state
 
 
 def test_ctrl_c_stops_between_two_steps_and_a_second_one_at_once(tmp_path):

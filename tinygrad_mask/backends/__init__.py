@@ -14,6 +14,7 @@ __all__ = [
     "emulator_backend",
     "get_backend",
     "get_num_threads",
+    "resolve_device",
     "set_num_threads",
 ]
 
@@ -35,3 +36,12 @@ def get_backend(device: "str | Backend") -> Backend:
     if device == "emulator":
         return emulator_backend()
     raise DeviceError(f"device: expected 'auto', 'cpu', 'cuda' or 'emulator', got {device!r}")
+
+
+def resolve_device(device: str) -> str:
+    """Return the name of the device that `device` stands for: of `auto` the one that is chosen.
+
+    Raises `DeviceError` if the device is unknown or is not available here, so a program can check
+    a device before it does any work.
+    """
+    return get_backend(device).name

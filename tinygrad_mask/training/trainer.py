@@ -4,8 +4,8 @@ Four rules make a resumed run give the bits of an uninterrupted one:
 
 1. A run stops only between two steps, when weights, optimiser and schedules fit together.
 2. The batches of an epoch depend on the epoch's number, not on what was drawn before it.
-3. All other random numbers come from generators whose state is saved (those of dropout), or from
-   callbacks, which save their own.
+3. All other random numbers come from generators whose state is saved: those of layers (dropout),
+   the default generator if the run draws from it, and those of callbacks, which save their own.
 4. The averages of an epoch are sums that are saved with the position in it.
 """
 
@@ -28,6 +28,7 @@ from tinygrad_mask.backends import Array
 from tinygrad_mask.data import DataLoader
 from tinygrad_mask.nn import Module
 from tinygrad_mask.optim import Optimizer, Schedule
+from tinygrad_mask.random import default_generator
 from tinygrad_mask.tensor import Tensor
 from tinygrad_mask.training.averaging import WeightAverage
 from tinygrad_mask.training.callbacks import Callback, load_schedule_state, schedule_state
@@ -129,6 +130,8 @@ class Trainer:
         self.progress = Progress()
         self.backend = optimizer.parameters[0].backend
         self._stop_requested = False
+        # Saved only if this run draws from it: other runs must not depend on it.
+        self._default_state: Any = default_generator().bit_generator.state
         self._names: list[str] | None = None  # of a batch's arrays, if batches are mappings
         self._measures: list[str] = []
         self._moved: list[int] = []  # the parameters that get a gradient, in a captured step
@@ -370,6 +373,7 @@ class Trainer:
         texts = {
             "progress": json.dumps(vars(self.progress)),
             "generators": json.dumps(generators),
+            "default_generator": json.dumps(self._default_generator_state()),
         }
         return arrays, texts
 
@@ -397,6 +401,10 @@ class Trainer:
         states = json.loads(texts["generators"])
         for generator, state in zip(self._generators(), states, strict=True):
             generator.bit_generator.state = state
+        state = json.loads(texts["default_generator"])
+        if state is not None:
+            default_generator().bit_generator.state = state
+            self._default_state = None
 
     def _stateful(self) -> list[Callback]:
         """The callbacks that have a state; each needs a name of its own."""
@@ -410,9 +418,14 @@ class Trainer:
         return callbacks
 
     def _generators(self) -> list[np.random.Generator]:
-        """The generators that layers draw from, dropout's for instance."""
+        """The generators that layers own, those of dropout for instance."""
         values = [value for module in self.model.modules() for value in vars(module).values()]
         return [value for value in values if isinstance(value, np.random.Generator)]
+
+    def _default_generator_state(self) -> Any:
+        """The state of the default generator, None if nothing was drawn from it."""
+        state = default_generator().bit_generator.state
+        return None if state == self._default_state else state
 
 
 def _from_step(batches: Any, epoch: int, first: int) -> Iterator[Any]:

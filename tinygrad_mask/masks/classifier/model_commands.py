@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_mask.backends import get_backend
+from tinygrad_mask import resolve_device
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.inference.onnx_export import to_onnx
 from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Prediction, Speed, predict
@@ -66,7 +66,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Print what the model says of every face, and draw why, as the arguments say."""
-    get_backend(arguments.device)
+    resolve_device(arguments.device)
     classifier = Classifier.load(arguments.model)
     classifier.model.to(arguments.device)
     issues, speed = DataIssues(), Speed()

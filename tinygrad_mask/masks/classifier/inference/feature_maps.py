@@ -21,7 +21,7 @@ def first_layer_maps(
     if not isinstance(first, nn.Conv2d):
         return None
     with no_grad():
-        device = first.weight.backend
+        device = first.weight.device
         maps: NDArray[np.float32] = first(classifier.inputs(crops).to(device)).numpy()
     return maps
 

@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_mask import serialization
-from tinygrad_mask.backends import Array, get_backend
+from tinygrad_mask import resolve_device, serialization
 from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement, judge
@@ -56,7 +56,7 @@ def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
     Raises `UsageError` for data or settings that cannot be used, `TrainingDivergedError`, or
     `InterruptedRunError` after Ctrl-C; the folds that are done are kept, and `resume` goes on.
     """
-    get_backend(config.device)
+    resolve_device(config.device)
     initial_classifier(config)
     RunFolder.check_free(out)
     data = load_for(config)
@@ -186,7 +186,7 @@ def _fold(
     with trainer.averaged():
         trainer.classifier.save(fold_model(out, fold), overwrite=True)
     result = FoldResult(judged, trainer.validation_scores(), trainer.progress.history)
-    arrays: dict[str, Array] = {"positions": result.positions, "scores": result.scores}
+    arrays: dict[str, NDArray[Any]] = {"positions": result.positions, "scores": result.scores}
     serialization.save(path, arrays, {"history": json.dumps(result.history)})
     return result
 

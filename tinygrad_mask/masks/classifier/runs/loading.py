@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_mask.backends import get_backend
+from tinygrad_mask import resolve_device
 from tinygrad_mask.masks.classifier.runs.config import RunConfig
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.crops import CropSettings
@@ -110,5 +110,5 @@ def load_unfinished(out: Path) -> tuple[RunFolder, RunConfig, LoadedData]:
     config = RunConfig.from_json(folder.config, folder.read_config())
     if folder.is_finished():
         raise UsageError(f"{out}: this run is finished; there is nothing to resume")
-    get_backend(config.device)  # before the work, not after it
+    resolve_device(config.device)  # before the work, not after it
     return folder, config, load_for(config)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_mask.backends import get_backend
+from tinygrad_mask import resolve_device
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.evaluation.calibration import halves
 from tinygrad_mask.masks.classifier.evaluation.judging import judge
@@ -40,7 +40,7 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     not there, `TrainingDivergedError`, or `InterruptedRunError` after Ctrl-C, when all has been
     saved.
     """
-    get_backend(config.device)  # before the work, not after it
+    resolve_device(config.device)  # before the work, not after it
     initial_classifier(config)
     check_share(config.validation)
     RunFolder.check_free(out)
@@ -137,7 +137,7 @@ def evaluate(
     training draws from; the rest is as in `RunConfig`. Raises `UsageError` where
     one cannot be used.
     """
-    get_backend(device)
+    resolve_device(device)
     classifier = Classifier.load(model)
     classifier.model.to(device)
     loaded = load(

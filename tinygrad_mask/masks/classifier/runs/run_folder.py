@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_mask.backends import Array
 from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement
@@ -107,7 +106,7 @@ class RunFolder:
         self,
         classifier: Classifier,
         history: Sequence[Mapping[str, float]],
-        state: tuple[Mapping[str, Array], Mapping[str, str]],
+        state: tuple[Mapping[str, NDArray[Any]], Mapping[str, str]],
     ) -> None:
         """Write the model as it is, the history so far and the state to go on from."""
         text = io.StringIO()
@@ -119,7 +118,7 @@ class RunFolder:
         classifier.save(self.model, overwrite=True)
         write_file(self.history, text.getvalue().encode(), overwrite=True)
 
-    def read_checkpoint(self) -> tuple[dict[str, Array], dict[str, str]]:
+    def read_checkpoint(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         """Read the state to go on from; raises `UsageError` where there is none."""
         if not self.checkpoint.exists():
             raise UsageError(f"{self.path}: there is no checkpoint to go on from")

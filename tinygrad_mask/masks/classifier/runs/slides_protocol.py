@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_mask.backends import get_backend
+from tinygrad_mask import resolve_device
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.report.plots import plot_protocol
@@ -61,7 +61,7 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
     """
     if config.initial is not None:
         raise UsageError("the slides' protocol begins with random weights: no --initial")
-    get_backend(config.device)
+    resolve_device(config.device)
     RunFolder.check_free(out)
     config = dataclasses.replace(config, min_face=0)
     data = load_for(config)
