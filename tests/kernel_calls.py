@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.backends import Backend, Window
+from tinygrad_mask.backends import Backend, Resize, Window
 
 # Overlaps along one axis, leaves rows out along the other, and jumps over pixels along both.
 WINDOW = Window((3, 2), (3, 1), ((1, 0), (0, 1)), (2, 2))
@@ -144,6 +144,28 @@ def _batch_norm(normal, rng, method):
 @_register("batch_norm_grad")
 def _batch_norm_grad(normal, rng, method):
     return [normal(600, 12), normal(600, 12), *(normal(12) for _ in range(3)), True]
+
+
+@_register("group_norm")
+def _group_norm(normal, rng, method):
+    return [normal(2, 300, 12), normal(12), normal(12), 3, 1e-5]
+
+
+@_register("group_norm_grad")
+def _group_norm_grad(normal, rng, method):
+    arrays = [normal(2, 300, 12), normal(2, 300, 12), normal(12)]
+    return [*arrays, normal(2, 3), np.abs(normal(2, 3))]
+
+
+@_register("interpolate")
+def _interpolate(normal, rng, method):
+    return [normal(2, 5, 7, 8), Resize((9, 4), (5 / 9, 7 / 4), True)]
+
+
+@_register("interpolate_grad")
+def _interpolate_grad(normal, rng, method):
+    resize = Resize((9, 4), (5 / 9, 7 / 4), True)
+    return [normal(2, 9, 4, 8), (2, 5, 7, 8), resize]
 
 
 @_register("cross_entropy")

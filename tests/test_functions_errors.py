@@ -586,6 +586,110 @@ CASES = {
         TypeError,
         f"batch_norm: {MIXED}",
     ),
+    "group_norm: dimensions": (
+        lambda: F.group_norm(V, 3),
+        ValueError,
+        r"group_norm: expected an input of shape \(N, ..., C\), got \(3,\)",
+    ),
+    "group_norm: groups": (
+        lambda: F.group_norm(M, 2),
+        ValueError,
+        r"group_norm: num_groups: expected a divisor of the 3 channels of an input \(2, 3\), got 2",
+    ),
+    "group_norm: no channels": (
+        lambda: F.group_norm(zeros(2, 0), 1),
+        ValueError,
+        r"group_norm: num_groups: expected a divisor of the 0 channels of an input \(2, 0\), got 1",
+    ),
+    "group_norm: not a number of groups": (
+        lambda: F.group_norm(M, 1.5),
+        ValueError,
+        "group_norm: num_groups: expected a positive integer, got 1.5",
+    ),
+    "group_norm: no pixels": (
+        lambda: F.group_norm(zeros(2, 0, 3), 3),
+        ValueError,
+        r"group_norm: expected at least one pixel, got an input \(2, 0, 3\)",
+    ),
+    "group_norm: weight": (
+        lambda: F.group_norm(M, 3, zeros(2)),
+        ValueError,
+        r"group_norm: weight: expected shape \(3,\), got \(2,\)",
+    ),
+    "group_norm: bias of another dtype": (
+        lambda: F.group_norm(M, 3, V, WIDE),
+        TypeError,
+        f"group_norm: {MIXED}",
+    ),
+    "layer_norm: shape": (
+        lambda: F.layer_norm(M, (2,)),
+        ValueError,
+        r"layer_norm: expected an input \(..., \*normalized_shape\) with normalized_shape \(2,\), "
+        r"got \(2, 3\)",
+    ),
+    "layer_norm: no axes": (
+        lambda: F.layer_norm(M, ()),
+        ValueError,
+        r"layer_norm: expected an input \(..., \*normalized_shape\) with normalized_shape \(\), "
+        r"got \(2, 3\)",
+    ),
+    "layer_norm: no values": (
+        lambda: F.layer_norm(zeros(2, 0), 0),
+        ValueError,
+        r"layer_norm: expected at least one value to normalise, got \(2, 0\)",
+    ),
+    "layer_norm: bias": (
+        lambda: F.layer_norm(M, (2, 3), None, V),
+        ValueError,
+        r"layer_norm: bias: expected shape \(2, 3\), got \(3,\)",
+    ),
+    "interpolate: dimensions": (
+        lambda: F.interpolate(M, 2),
+        ValueError,
+        r"interpolate: expected an input of shape NHWC, got \(2, 3\)",
+    ),
+    "interpolate: no pixels": (
+        lambda: F.interpolate(zeros(1, 0, 2, 3), 2),
+        ValueError,
+        r"interpolate: expected an input of shape NHWC, got \(1, 0, 2, 3\)",
+    ),
+    "interpolate: mode": (
+        lambda: F.interpolate(IMAGE, 2, mode="bicubic"),
+        ValueError,
+        "interpolate: mode: expected 'nearest' or 'bilinear', got 'bicubic'",
+    ),
+    "interpolate: align_corners": (
+        lambda: F.interpolate(IMAGE, 2, align_corners=False),
+        ValueError,
+        "interpolate: align_corners: expected None with mode 'nearest', got False",
+    ),
+    "interpolate: neither": (
+        lambda: F.interpolate(IMAGE),
+        ValueError,
+        "interpolate: expected either size or scale_factor, got size=None and scale_factor=None",
+    ),
+    "interpolate: both": (
+        lambda: F.interpolate(IMAGE, 2, 2),
+        ValueError,
+        "interpolate: expected either size or scale_factor, got size=2 and scale_factor=2",
+    ),
+    "interpolate: size": (
+        lambda: F.interpolate(IMAGE, 0),
+        ValueError,
+        "interpolate: expected size " + NOT_A_WINDOW.format(1, 0),
+    ),
+    "interpolate: scale": (
+        lambda: F.interpolate(IMAGE, scale_factor=(2, -1)),
+        ValueError,
+        r"interpolate: scale_factor: expected a positive number, or two, for rows and columns, "
+        r"got \(2, -1\)",
+    ),
+    "interpolate: nothing left": (
+        lambda: F.interpolate(IMAGE, scale_factor=0.001),
+        ValueError,
+        "interpolate: scale_factor: expected at least one row and column, got 0.001 for images of "
+        f"{IMAGE.shape[1]}x{IMAGE.shape[2]}",
+    ),
     # --- losses
     "squared_error: shapes": (
         lambda: F.squared_error(M, V),
@@ -668,6 +772,9 @@ ONLY_FLOATING = {
     "cross_entropy": lambda x: F.cross_entropy(x.reshape(1, 3), np.array([0])),
     "dropout": lambda x: F.dropout(x, 0.5, RNG),
     "exp": F.exp,
+    "group_norm": lambda x: F.group_norm(x.reshape(1, 3), 1),
+    "interpolate": lambda x: F.interpolate(x.reshape(1, 1, 3, 1), 2),
+    "layer_norm": lambda x: F.layer_norm(x, 3),
     "leaky_relu": F.leaky_relu,
     "log": F.log,
     "log_softmax": F.log_softmax,

@@ -7,6 +7,8 @@
 #include "arguments.h"
 #include "batch_norm.h"
 #include "conv2d.h"
+#include "group_norm.h"
+#include "interpolate.h"
 #include "loss.h"
 #include "matmul.h"
 #include "memory.h"
@@ -261,6 +263,51 @@ void py_avg_pool2d_grad(const py::array& grad_output, py::array grad_input, Pair
     });
 }
 
+// --- resizing -----------------------------------------------------------------------------------
+
+ResizeShape resize_shape(const char* f, const Shape& x, const Shape& y, std::pair<double, double> steps,
+                         bool linear, bool align_corners) {
+    const ResizeShape s = {x[0], x[3], {x[1], y[1], steps.first}, {x[2], y[2], steps.second},
+                           linear, align_corners};
+    for (const ResizeAxis& axis : {s.down, s.across})
+        // Positions beyond the image are those of its last pixel, but must be representable.
+        if (axis.in < 1 || axis.out < 1 || !(axis.step >= 0 && axis.step * double(axis.out) < 0x1p62))
+            wrong_value(std::string(f) + ": cannot resize an input " + text(x) + " to " + text(y) +
+                        " by steps of " + std::to_string(axis.step) + " pixels");
+    return s;
+}
+
+void py_interpolate(const py::array& x, py::array y, std::pair<double, double> steps, bool linear,
+                    bool align_corners) {
+    const char* f = "interpolate";
+    with_dtype(f, x, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> a(f);
+        const Shape xs = a.dimensions("x", x, 4), ys = a.dimensions("y", y, 4);
+        const ResizeShape s = resize_shape(f, xs, ys, steps, linear, align_corners);
+        const T* px = a.in("x", x, xs);
+        T* py = a.out("y", y, {s.n, s.down.out, s.across.out, s.c});
+        Unlocked unlocked;
+        interpolate(s, px, py);
+    });
+}
+
+void py_interpolate_grad(const py::array& grad_output, py::array grad_input,
+                         std::pair<double, double> steps, bool linear, bool align_corners) {
+    const char* f = "interpolate_grad";
+    with_dtype(f, grad_output, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> a(f);
+        const Shape xs = a.dimensions("grad_input", grad_input, 4);
+        const Shape ys = a.dimensions("grad_output", grad_output, 4);
+        const ResizeShape s = resize_shape(f, xs, ys, steps, linear, align_corners);
+        const T* pg = a.in("grad_output", grad_output, {s.n, s.down.out, s.across.out, s.c});
+        T* px = a.out("grad_input", grad_input, xs);
+        Unlocked unlocked;
+        interpolate_grad(s, pg, px);
+    });
+}
+
 // --- activations --------------------------------------------------------------------------------
 
 void py_activation(const std::string& name, const py::array& x, py::array y, double slope) {
@@ -344,6 +391,51 @@ void py_batch_norm_grad(const py::array& grad_output, const py::array& x, const 
         T* pgb = a.out("grad_bias", grad_bias, {c});
         Unlocked unlocked;
         batch_norm_grad(rows, c, pg, px, pw, pm, ps, training, pgx, pgw, pgb);
+    });
+}
+
+GroupNormShape group_norm_shape(const char* f, const Shape& x, const Shape& mean) {
+    const GroupNormShape s = {x[0], x[1], x[2], mean[1]};
+    if (s.groups < 1 || s.c < 1 || s.pixels < 1 || s.c % s.groups)
+        wrong_value(std::string(f) + ": " + std::to_string(s.groups) + " groups do not fit an input " +
+                    text(x));
+    return s;
+}
+
+void py_group_norm(const py::array& x, const MaybeArray& weight, const MaybeArray& bias, double eps,
+                   py::array y, py::array mean, py::array inverse_std) {
+    const char* f = "group_norm";
+    with_dtype(f, x, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> a(f);
+        const Shape xs = a.dimensions("x", x, 3), ms = a.dimensions("mean", mean, 2);
+        const GroupNormShape s = group_norm_shape(f, xs, ms);
+        const T *px = a.in("x", x, xs), *pw = a.in("weight", weight, {s.c});
+        const T* pb = a.in("bias", bias, {s.c});
+        T *py = a.out("y", y, xs), *pm = a.out("mean", mean, {s.n, s.groups});
+        T* ps = a.out("inverse_std", inverse_std, {s.n, s.groups});
+        Unlocked unlocked;
+        group_norm(s, px, pw, pb, eps, py, pm, ps);
+    });
+}
+
+void py_group_norm_grad(const py::array& grad_output, const py::array& x, const MaybeArray& weight,
+                        const py::array& mean, const py::array& inverse_std, py::array grad_input,
+                        py::array grad_weight, py::array grad_bias) {
+    const char* f = "group_norm_grad";
+    with_dtype(f, x, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> a(f);
+        const Shape xs = a.dimensions("x", x, 3), ms = a.dimensions("mean", mean, 2);
+        const GroupNormShape s = group_norm_shape(f, xs, ms);
+        const Shape sets = {s.n, s.groups};
+        const T *pg = a.in("grad_output", grad_output, xs), *px = a.in("x", x, xs);
+        const T *pw = a.in("weight", weight, {s.c}), *pm = a.in("mean", mean, sets);
+        const T* ps = a.in("inverse_std", inverse_std, sets);
+        T *pgx = a.out("grad_input", grad_input, xs), *pgw = a.out("grad_weight", grad_weight, {s.c});
+        T* pgb = a.out("grad_bias", grad_bias, {s.c});
+        Unlocked unlocked;
+        group_norm_grad(s, pg, px, pw, pm, ps, pgx, pgw, pgb);
     });
 }
 
@@ -444,11 +536,15 @@ PYBIND11_MODULE(MODULE_NAME, m) {
     m.def("max_pool2d_grad", py_max_pool2d_grad);
     m.def("avg_pool2d", py_avg_pool2d);
     m.def("avg_pool2d_grad", py_avg_pool2d_grad);
+    m.def("interpolate", py_interpolate);
+    m.def("interpolate_grad", py_interpolate_grad);
     m.def("activation", py_activation);
     m.def("activation_grad", py_activation_grad);
     m.def("batch_norm", py_batch_norm);
     m.def("batch_norm_statistics", py_batch_norm_statistics);
     m.def("batch_norm_grad", py_batch_norm_grad);
+    m.def("group_norm", py_group_norm);
+    m.def("group_norm_grad", py_group_norm_grad);
     m.def("cross_entropy", py_cross_entropy);
     m.def("sgd_update", py_sgd_update);
     m.def("adam_update", py_adam_update);

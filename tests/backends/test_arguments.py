@@ -65,6 +65,23 @@ def test_another_dtype_is_refused(kernels, entry, name, dtype):
     refuse(kernels, entry, {name: value}, [entry])
 
 
+@each_set
+@pytest.mark.parametrize("entry", ["interpolate", "interpolate_grad"])
+@pytest.mark.parametrize(
+    "steps", [(-1.0, 1.0), (1.0, float("nan")), (float("inf"), 1.0), (1e300, 1)]
+)
+def test_steps_that_lead_nowhere_are_refused(kernels, entry, steps):
+    refuse(kernels, entry, {"steps": steps}, [entry, "steps"])
+
+
+@each_set
+@pytest.mark.parametrize("entry", ["group_norm", "group_norm_grad"])
+@pytest.mark.parametrize("groups", [0, 3, 5])
+def test_statistics_of_groups_that_do_not_divide_the_channels_are_refused(kernels, entry, groups):
+    statistics = {"mean": array(2, groups), "inverse_std": array(2, groups)}
+    refuse(kernels, entry, statistics, [entry, "groups"])
+
+
 def longer(a, axis):
     return np.zeros([n + (k == axis % a.ndim) for k, n in enumerate(a.shape)], a.dtype)
 
@@ -76,6 +93,8 @@ def test_another_shape_is_refused(kernels, entry, name):
     changes += [lambda a: np.zeros((), a.dtype)]
     if (entry, name) != ("batch_norm_statistics", "x"):  # which takes any number of rows
         axes = range(first_array(calls()[entry][name]).ndim)
+        if entry in ("interpolate", "interpolate_grad"):  # from images of any size to any size
+            axes = (0, 3)
         changes += [lambda a, axis=axis: longer(a, axis) for axis in axes]
         changes += [lambda a: a[None], lambda a: a[:0]]
     for change in changes:
@@ -129,6 +148,9 @@ def test_only_inputs_may_be_read_only(kernels, entry, name):
 
 
 MAY_BE_NONE = {
+    ("group_norm", "weight"),
+    ("group_norm", "bias"),
+    ("group_norm_grad", "weight"),
     ("matmul", "bias"),
     ("conv2d", "bias"),
     ("conv2d_grad_weight", "grad_bias"),

@@ -24,7 +24,7 @@ from devices import drawn
 from hypothesis import strategies as st
 
 from tinygrad_mask import Tensor
-from tinygrad_mask.backends import Window
+from tinygrad_mask.backends import Resize, Window
 from tinygrad_mask.backends.cpu import set_num_threads
 from tinygrad_mask.testing.strategies import STRATEGIES, Case, generators
 
@@ -36,6 +36,9 @@ WITH_KERNELS = [
     "binary_cross_entropy_with_logits",
     "conv2d",
     "cross_entropy",
+    "group_norm",
+    "interpolate",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "matmul",
@@ -299,6 +302,56 @@ def test_batch_normalisation_agrees(backend, dtype, data):
     arguments = inputs.normal(*leading, c), x, weight, mean, scale, data.draw(st.booleans())
     terms = 4 * rows + scaled
     check(backend, dtype, terms, "batch_norm_grad", *arguments)
+
+
+@each_backend
+@each_dtype
+@drawn(share=4)
+def test_group_normalisation_agrees(backend, dtype, data):
+    set_num_threads(data.draw(st.sampled_from([1, 2, 3])))
+    inputs = Inputs(data.draw, dtype)
+    n = data.draw(st.sampled_from([1, 2, 7]))
+    # Rows; lines of several pixels, whole and not; several strips of an image, and stretches.
+    pixels = data.draw(st.sampled_from([1, 2, 3, 17, 64, 700]))
+    groups = data.draw(st.sampled_from([1, 1, 2, 3, 8]))
+    width = data.draw(st.sampled_from([1, 2, 3, 5, 16, 33]))
+    if n * pixels * groups * width > 1 << 17:
+        n = 1
+    channels, count = groups * width, pixels * width
+    offset = data.draw(st.sampled_from([0.0, 100.0]))  # a mean far from 0 must not spoil a variance
+    x = inputs.put(offset + inputs.rng.standard_normal((n, pixels, channels)))
+    weight = data.draw(st.sampled_from([None, inputs.normal(channels)]))
+    bias = data.draw(st.sampled_from([None, inputs.normal(channels)]))
+    eps = 0.1  # of one value the variance is 0, and its rounding all that is left
+    results = run(backend, "group_norm", x, weight, bias, groups, eps)
+    expected = run(REFERENCE, "group_norm", wide(x), wide(weight), wide(bias), groups, eps)
+    tolerance = 8 * np.finfo(dtype).eps * (1 + offset) * np.sqrt(count + 16)
+    for result, reference in zip(results, expected, strict=True):
+        assert result.dtype == dtype
+        close(result, reference, tolerance)
+
+    mean, inverse_std = (inputs.put(array) for array in expected[1:])
+    grad_output = inputs.normal(n, pixels, channels)
+    arguments = grad_output, x, weight, mean, inverse_std
+    terms = 4 * max(count, n * pixels) + 4 * (1 + offset)
+    check(backend, dtype, terms, "group_norm_grad", *arguments)
+
+
+@each_backend
+@each_dtype
+@drawn(share=4)
+def test_images_of_another_size_agree(backend, dtype, data):
+    set_num_threads(data.draw(st.sampled_from([1, 2, 3])))
+    inputs = Inputs(data.draw, dtype)
+    side = st.sampled_from([1, 2, 3, 7, 8, 21])
+    n, h, w, p, q = data.draw(st.tuples(st.integers(0, 2), *[side] * 4))
+    channels = data.draw(st.sampled_from([0, 1, 3, 4, 8, 17]))
+    linear, align_corners = data.draw(st.tuples(st.booleans(), st.booleans()))
+    steps = data.draw(st.sampled_from([(h / p, w / q), (0.0, 0.3), (1.0, 40.0), (2.5, 0.25)]))
+    resize = Resize((p, q), steps, linear, align_corners)
+    x, grad_output = inputs.normal(n, h, w, channels), inputs.normal(n, p, q, channels)
+    check(backend, dtype, 4, "interpolate", x, resize)
+    check(backend, dtype, p * q, "interpolate_grad", grad_output, x.shape, resize)
 
 
 @each_backend

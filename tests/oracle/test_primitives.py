@@ -119,6 +119,20 @@ def batch_norm(x, weight, bias, *, running_mean=None, running_var=None, training
     return y.movedim(1, -1)
 
 
+def group_norm(x, *affine, num_groups, eps):
+    if x.shape[0] == 0:  # which PyTorch refuses
+        return x + sum((a.sum() * 0 for a in affine), torch.zeros(()))
+    return TF.group_norm(x.movedim(-1, 1), num_groups, *affine, eps=eps).movedim(1, -1)
+
+
+def layer_norm(x, *affine, normalized_shape, eps):
+    return TF.layer_norm(x, normalized_shape, *affine, eps=eps)
+
+
+def interpolate(x, **options):
+    return TF.interpolate(x.permute(0, 3, 1, 2), **options).permute(0, 2, 3, 1)
+
+
 # --- the table --------------------------------------------------------------------------------
 
 ORACLES = {
@@ -137,6 +151,9 @@ ORACLES = {
     "divide": torch.divide,
     "exp": torch.exp,
     "getitem": getitem,
+    "group_norm": group_norm,
+    "interpolate": interpolate,
+    "layer_norm": layer_norm,
     "leaky_relu": TF.leaky_relu,
     "linear": linear,
     "log": torch.log,
@@ -172,7 +189,7 @@ ORACLES = {
 WITHOUT_ORACLE = {"dropout"}
 
 # PyTorch convolves and pools no images in a batch, but refuses images of no channels.
-NEEDS_CHANNELS = {"avg_pool2d", "conv2d", "max_pool2d"}
+NEEDS_CHANNELS = {"avg_pool2d", "conv2d", "interpolate", "max_pool2d"}
 
 
 def test_every_primitive_has_an_oracle():

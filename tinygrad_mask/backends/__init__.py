@@ -3,13 +3,21 @@
 from tinygrad_mask.backends.cpu import cpu_backend, get_num_threads, set_num_threads
 from tinygrad_mask.backends.cuda import cuda_backend, cuda_is_available
 from tinygrad_mask.backends.emulator import emulator_backend
-from tinygrad_mask.backends.interface import Array, Backend, DeviceError, FusedActivation, Window
+from tinygrad_mask.backends.interface import (
+    Array,
+    Backend,
+    DeviceError,
+    FusedActivation,
+    Resize,
+    Window,
+)
 
 __all__ = [
     "Array",
     "Backend",
     "DeviceError",
     "FusedActivation",
+    "Resize",
     "Window",
     "emulator_backend",
     "get_backend",

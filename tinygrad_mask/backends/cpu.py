@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.backends.interface import Array, DeviceError, FusedActivation, Window
+from tinygrad_mask.backends.interface import Array, DeviceError, FusedActivation, Resize, Window
 from tinygrad_mask.backends.reference import ReferenceBackend
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
@@ -329,6 +329,22 @@ class CpuBackend(ReferenceBackend):
         self.kernels.avg_pool2d_grad(_dense(grad_output), grad_input, *window, count_include_pad)
         return grad_input
 
+    # --- resizing ---------------------------------------------------------------------------
+
+    def interpolate(self, x: Array, resize: Resize) -> Array:
+        y = np.empty((x.shape[0], *resize.size, x.shape[3]), x.dtype)
+        self.kernels.interpolate(_dense(x), y, resize.steps, resize.linear, resize.align_corners)
+        return y
+
+    def interpolate_grad(
+        self, grad_output: Array, input_shape: tuple[int, ...], resize: Resize
+    ) -> Array:
+        grad_input = np.empty(input_shape, grad_output.dtype)
+        self.kernels.interpolate_grad(
+            _dense(grad_output), grad_input, resize.steps, resize.linear, resize.align_corners
+        )
+        return grad_input
+
     # --- activations ------------------------------------------------------------------------
 
     def _apply(self, name: str, x: Array, slope: float = 0.0) -> Array:
@@ -400,6 +416,38 @@ class CpuBackend(ReferenceBackend):
         self.kernels.batch_norm_grad(
             *map(_dense, (grad_output, x, weight, mean, inverse_std)),
             training,
+            grad_input,
+            grad_weight,
+            grad_bias,
+        )
+        return grad_input, grad_weight, grad_bias
+
+    def group_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        y = np.empty(x.shape, x.dtype)
+        mean, inverse_std = (np.empty((x.shape[0], groups), x.dtype) for _ in range(2))
+        weight = None if weight is None else _dense(weight)
+        bias = None if bias is None else _dense(bias)
+        self.kernels.group_norm(_dense(x), weight, bias, eps, y, mean, inverse_std)
+        return y, mean, inverse_std
+
+    def group_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array,
+        inverse_std: Array,
+    ) -> tuple[Array, Array, Array]:
+        grad_input = np.empty(x.shape, x.dtype)
+        grad_weight, grad_bias = (np.empty(x.shape[-1:], x.dtype) for _ in range(2))
+        self.kernels.group_norm_grad(
+            _dense(grad_output),
+            _dense(x),
+            None if weight is None else _dense(weight),
+            _dense(mean),
+            _dense(inverse_std),
             grad_input,
             grad_weight,
             grad_bias,

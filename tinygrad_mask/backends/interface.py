@@ -48,6 +48,25 @@ class Window(NamedTuple):
         )
 
 
+class Resize(NamedTuple):
+    """How the pixels of a resized image are taken: the geometry of `interpolate`.
+
+    Along each axis the output pixel `r` lies at the place `r * step` of the input, or, if `linear`
+    without `align_corners`, at `max(0, (r + 0.5) * step - 0.5)`. All in double precision.
+    """
+
+    size: tuple[int, int]
+    """Rows and columns of the output."""
+    steps: tuple[float, float]
+    """Input pixels per output pixel, along each axis."""
+    linear: bool
+    """Linear between the pixels at the place's floor and after it; otherwise the one at the floor.
+
+    Places beyond the last pixel are that pixel."""
+    align_corners: bool = False
+    """Whether the centers of the corner pixels, rather than their outer corners, coincide."""
+
+
 class Backend(ABC):
     """One device: its array module `xp` and its kernels."""
 
@@ -215,6 +234,16 @@ class Backend(ABC):
     ) -> Array:
         """From `grad_output` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
 
+    @abstractmethod
+    def interpolate(self, x: Array, resize: Resize) -> Array:
+        """Resize `x` (N, H, W, C) to (N, P, Q, C), by the nearest pixel or bilinearly."""
+
+    @abstractmethod
+    def interpolate_grad(
+        self, grad_output: Array, input_shape: tuple[int, ...], resize: Resize
+    ) -> Array:
+        """From `grad_output` (N, P, Q, C) the gradient of the input, (N, H, W, C)."""
+
     # --- activations: forward from x, gradient from what is cheapest to keep ------------------
 
     @abstractmethod
@@ -284,6 +313,29 @@ class Backend(ABC):
         In training mean and variance were those of the batch, and the gradient flows through
         them; otherwise they are constants.
         """
+
+    @abstractmethod
+    def group_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """`(x - mean) * inverse_std * weight + bias`; x (N, P, C), weight and bias (C,) or None.
+
+        Mean and variance are those of each image n and group of C / groups neighbouring channels,
+        over all P pixels. Returns the result, the mean, and `inverse_std`, which is
+        `1 / sqrt(variance + eps)`; the last two are (N, groups). With P = 1 and one group this is
+        layer normalisation.
+        """
+
+    @abstractmethod
+    def group_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array,
+        inverse_std: Array,
+    ) -> tuple[Array, Array, Array]:
+        """The gradients of x (N, P, C), weight (C,) and bias (C,), mean and variance being x's."""
 
     @abstractmethod
     def cross_entropy(

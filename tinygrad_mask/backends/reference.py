@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.backends.interface import Array, Backend, FusedActivation, Window
+from tinygrad_mask.backends.interface import Array, Backend, FusedActivation, Resize, Window
 
 
 class ReferenceBackend(Backend):
@@ -245,6 +245,39 @@ class ReferenceBackend(Backend):
         count = sum(_tap(padded, i, j, window) for i, j in _taps(window))
         return count[0]  # type: ignore[index]
 
+    # --- resizing ---------------------------------------------------------------------------
+
+    # One matrix per axis, in which a row per output pixel holds the shares of the input pixels.
+
+    def interpolate(self, x: Array, resize: Resize) -> Array:
+        down, across = self._shares(x.shape, resize, x.dtype)
+        rows = self.xp.einsum("ph,nhwc->npwc", down, x)
+        return self.xp.ascontiguousarray(self.xp.einsum("qw,npwc->npqc", across, rows))
+
+    def interpolate_grad(
+        self, grad_output: Array, input_shape: tuple[int, ...], resize: Resize
+    ) -> Array:
+        down, across = self._shares(input_shape, resize, grad_output.dtype)
+        rows = self.xp.einsum("ph,npqc->nhqc", down, grad_output)
+        return self.xp.ascontiguousarray(self.xp.einsum("qw,nhqc->nhwc", across, rows))
+
+    def _shares(self, input_shape: tuple[int, ...], resize: Resize, dtype: Any) -> list[Array]:
+        """The matrices (P, H) and (Q, W)."""
+        matrices = []
+        for size, out, step in zip(input_shape[1:3], resize.size, resize.steps, strict=True):
+            place = np.arange(out) * step
+            if resize.linear and not resize.align_corners:
+                place = np.maximum(0, (np.arange(out) + 0.5) * step - 0.5)
+            place = np.minimum(place, size - 1)
+            lower = place.astype(np.int64)
+            upper = np.minimum(lower + 1, size - 1)
+            weight = place - lower if resize.linear else np.zeros(out)
+            shares = np.zeros((out, size))
+            np.add.at(shares, (np.arange(out), lower), 1 - weight)
+            np.add.at(shares, (np.arange(out), upper), weight)
+            matrices.append(self.asarray(shares.astype(dtype)))
+        return matrices
+
     # --- activations ------------------------------------------------------------------------
 
     def sigmoid(self, x: Array) -> Array:
@@ -310,6 +343,42 @@ class ReferenceBackend(Backend):
             count = x.size // x.shape[-1]
             grad_input = grad_output - (grad_bias + normalised * grad_weight) / count
         return grad_input * (inverse_std * weight), grad_weight, grad_bias
+
+    def group_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        n, pixels, channels = x.shape
+        parts = x.reshape(n, pixels, groups, channels // groups)
+        mean, variance = parts.mean(axis=(1, 3)), parts.var(axis=(1, 3))
+        inverse_std = 1 / self.xp.sqrt(variance + eps)
+        y = _normalised(x, mean, inverse_std)
+        if weight is not None:
+            y = y * weight
+        if bias is not None:
+            y = y + bias
+        return y, mean, inverse_std
+
+    def group_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array,
+        inverse_std: Array,
+    ) -> tuple[Array, Array, Array]:
+        n, pixels, channels = x.shape
+        groups = mean.shape[1]
+        parts = (n, pixels, groups, channels // groups)
+        normalised = _normalised(x, mean, inverse_std)
+        grad_weight = (grad_output * normalised).sum(axis=(0, 1))
+        grad_bias = grad_output.sum(axis=(0, 1))
+        # As in batch_norm_grad, with the mean over an image and group instead of the batch.
+        grad = (grad_output if weight is None else grad_output * weight).reshape(parts)
+        normalised = normalised.reshape(parts)
+        common = grad.mean(axis=(1, 3), keepdims=True)
+        along = (grad * normalised).mean(axis=(1, 3), keepdims=True)
+        grad_input = (grad - common - normalised * along) * inverse_std[:, None, :, None]
+        return grad_input.reshape(x.shape), grad_weight, grad_bias
 
     def cross_entropy(
         self, logits: Array, target: Array, weight: Array | None, label_smoothing: float
@@ -387,6 +456,13 @@ class ReferenceBackend(Backend):
             scale = self.xp.sqrt(v / (1 - beta2**step))
             scale += eps
             parameter -= lr / (1 - beta1**step) * m / scale
+
+
+def _normalised(x: Array, mean: Array, inverse_std: Array) -> Array:
+    """x (N, P, C) less the mean of its image and group, times the inverse standard deviation."""
+    n, pixels, channels = x.shape
+    parts = x.reshape(n, pixels, mean.shape[1], channels // mean.shape[1])
+    return ((parts - mean[:, None, :, None]) * inverse_std[:, None, :, None]).reshape(x.shape)
 
 
 def _taps(window: Window) -> Iterator[tuple[int, int]]:

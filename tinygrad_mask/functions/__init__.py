@@ -34,6 +34,7 @@ from tinygrad_mask.functions.elementwise import (
     subtract,
     where,
 )
+from tinygrad_mask.functions.group_normalisation import group_norm, layer_norm
 from tinygrad_mask.functions.linear import linear
 from tinygrad_mask.functions.loss import (
     binary_cross_entropy_with_logits,
@@ -44,6 +45,7 @@ from tinygrad_mask.functions.matmul import matmul
 from tinygrad_mask.functions.normalisation import batch_norm
 from tinygrad_mask.functions.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
 from tinygrad_mask.functions.reduction import logsumexp, max, mean, sum, var
+from tinygrad_mask.functions.resizing import interpolate
 from tinygrad_mask.functions.shape import (
     broadcast_to,
     concatenate,
@@ -71,6 +73,9 @@ __all__ = [
     "exp",
     "getitem",
     "global_avg_pool2d",
+    "group_norm",
+    "interpolate",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log",

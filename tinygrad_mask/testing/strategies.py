@@ -39,6 +39,11 @@ class Case:
             # A fresh generator, so that each call drops the same elements.
             generator = np.random.default_rng(self.options["seed"])
             return function(*tensors, self.options["p"], generator)
+        if self.name in ("group_norm", "layer_norm"):
+            options = dict(self.options)
+            x, *affine = tensors
+            sizes = options.pop("num_groups" if self.name == "group_norm" else "normalized_shape")
+            return function(x, sizes, *affine, **options)
         return function(*tensors, **self.options)
 
     def to(self, device: str | Backend) -> "Case":
@@ -401,6 +406,41 @@ def _batch_norm(draw: Draw, name: str) -> Case:
         options["running_var"] = Tensor(_positive(draw, channels))
     inputs = _distinct(draw, shape)[0], _normal(draw, channels), _normal(draw, channels)
     return Case(name, inputs, options)
+
+
+@_strategy("group_norm")
+def _group_norm(draw: Draw, name: str) -> Case:
+    groups, width = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    inner = draw(shapes(max_dims=2, min_side=1))
+    if width * int(np.prod(inner)) == 1:  # of one value the variance is 0, and eps all there is
+        width = 2
+    channels = (groups * width,)
+    x = _distinct(draw, (draw(st.integers(0, 3)), *inner, *channels))[0]
+    affine = [_normal(draw, channels) for _ in range(draw(st.integers(0, 2)))]
+    return Case(name, (x, *affine), {"num_groups": groups, "eps": 1e-3})
+
+
+@_strategy("layer_norm")
+def _layer_norm(draw: Draw, name: str) -> Case:
+    normalized = draw(shapes(min_dims=1, max_dims=3, min_side=1))
+    normalized = (*normalized[:-1], normalized[-1] + 1)
+    x = _distinct(draw, (*draw(shapes(max_dims=2)), *normalized))[0]
+    affine = [_normal(draw, normalized) for _ in range(draw(st.integers(0, 2)))]
+    return Case(name, (x, *affine), {"normalized_shape": normalized, "eps": 1e-3})
+
+
+@_strategy("interpolate")
+def _interpolate(draw: Draw, name: str) -> Case:
+    side = st.integers(1, 6)
+    shape = (draw(st.integers(0, 2)), draw(side), draw(side), draw(st.integers(0, 3)))
+    options: dict[str, Any] = {"mode": draw(st.sampled_from(["nearest", "bilinear"]))}
+    if options["mode"] == "bilinear":
+        options["align_corners"] = draw(st.sampled_from([None, False, True]))
+    if draw(st.booleans()):
+        options["size"] = draw(st.one_of(side, st.tuples(side, side)))
+    else:
+        options["scale_factor"] = draw(st.sampled_from([1, 2, 3.0, 1.5, (2, 1), (1.25, 3)]))
+    return Case(name, (_normal(draw, shape),), options)
 
 
 # --- losses -----------------------------------------------------------------------------------

@@ -13,14 +13,16 @@ import numpy as np
 from tinygrad_mask.backends.gpu import (
     activation,
     convolution,
+    group_normalisation,
     loss,
     matmul,
     normalisation,
     optimizer,
     pooling,
+    resizing,
     scatter,
 )
-from tinygrad_mask.backends.interface import Array, FusedActivation, Window
+from tinygrad_mask.backends.interface import Array, FusedActivation, Resize, Window
 from tinygrad_mask.backends.launcher import Launcher
 from tinygrad_mask.backends.reference import ReferenceBackend
 
@@ -159,6 +161,17 @@ class GpuBackend(ReferenceBackend):
             self.launcher, self._dense(grad_output), input_shape, window, count_include_pad
         )
 
+    # --- resizing ---------------------------------------------------------------------------
+
+    def interpolate(self, x: Array, resize: Resize) -> Array:
+        return resizing.interpolate(self.launcher, self._dense(x), resize)
+
+    def interpolate_grad(
+        self, grad_output: Array, input_shape: tuple[int, ...], resize: Resize
+    ) -> Array:
+        grad_output = self._dense(grad_output)
+        return resizing.interpolate_grad(self.launcher, grad_output, input_shape, resize)
+
     # --- activations ------------------------------------------------------------------------
 
     def _apply(self, name: str, x: Array, slope: float = 0.0) -> Array:
@@ -222,6 +235,29 @@ class GpuBackend(ReferenceBackend):
         mean, inverse_std = self._dense(mean), self._dense(inverse_std)
         return normalisation.batch_norm_grad(
             self.launcher, grad_output, x, weight, mean, inverse_std, training
+        )
+
+    def group_norm(
+        self, x: Array, weight: Array | None, bias: Array | None, groups: int, eps: float
+    ) -> tuple[Array, Array, Array]:
+        x, weight, bias = self._dense(x), self._dense_or_none(weight), self._dense_or_none(bias)
+        return group_normalisation.group_norm(self.launcher, x, weight, bias, groups, eps)
+
+    def group_norm_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array | None,
+        mean: Array,
+        inverse_std: Array,
+    ) -> tuple[Array, Array, Array]:
+        grad_output, x, weight = (
+            self._dense(grad_output),
+            self._dense(x),
+            self._dense_or_none(weight),
+        )
+        return group_normalisation.group_norm_grad(
+            self.launcher, grad_output, x, weight, self._dense(mean), self._dense(inverse_std)
         )
 
     def cross_entropy(

@@ -24,13 +24,13 @@ def batch_norm_statistics(launcher: Launcher, x: Array) -> tuple[Array, Array]:
     rows, channels = _rows_and_channels(x)
     if x.size == 0:  # the mean of nothing
         return xp.full(channels, np.nan, x.dtype), xp.full(channels, np.nan, x.dtype)
-    stretch, stretches = _stretches(rows)
+    stretch, stretches = stretches_of(rows)
     means, squares = (xp.empty((stretches, channels), x.dtype) for _ in range(2))
     mean, variance = (xp.empty(channels, x.dtype) for _ in range(2))
     sizes = [np.int64(rows), np.int64(channels), np.int64(stretch)]
-    grid, block = _stretch_threads(stretches, channels)
+    grid, block = stretch_threads(stretches, channels)
     launcher.launch(_FILE, f"batch_norm_moments<{kind}>", grid, block, [*sizes, x, means, squares])
-    grid, block = _total_threads(channels)
+    grid, block = total_threads(channels)
     arguments = [*sizes, np.int64(stretches), means, squares, mean, variance]
     launcher.launch(_FILE, f"batch_norm_statistics<{kind}>", grid, block, arguments)
     return mean, variance
@@ -47,7 +47,7 @@ def batch_norm(
     if x.size:
         rows, channels = _rows_and_channels(x)
         size = pack_size(launcher, channels, *arrays)
-        grid, block, rows_a_block = _row_threads(rows, channels // size)
+        grid, block, rows_a_block = row_threads(rows, channels // size)
         sizes = [np.int64(rows), np.int64(channels), np.int64(rows_a_block)]
         launcher.launch(_FILE, f"batch_norm<{kind}, {size}>", grid, block, [*sizes, *arrays])
     return y
@@ -70,10 +70,10 @@ def batch_norm_grad(
     grad_input = xp.empty(x.shape, x.dtype)
     if x.size == 0:
         return grad_input, xp.zeros(channels, x.dtype), xp.zeros(channels, x.dtype)
-    stretch, stretches = _stretches(rows)
+    stretch, stretches = stretches_of(rows)
     weight_sums, bias_sums = (xp.empty((stretches, channels), x.dtype) for _ in range(2))
     grad_weight, grad_bias = (xp.empty(channels, x.dtype) for _ in range(2))
-    grid, block = _stretch_threads(stretches, channels)
+    grid, block = stretch_threads(stretches, channels)
     sizes = [np.int64(rows), np.int64(channels)]
     inputs = [grad_output, x, mean, inverse_std]
     launcher.launch(
@@ -83,7 +83,7 @@ def batch_norm_grad(
         block,
         [*sizes, np.int64(stretch), *inputs, weight_sums, bias_sums],
     )
-    grid, block = _total_threads(channels)
+    grid, block = total_threads(channels)
     arrays = [weight_sums, bias_sums, grad_weight, grad_bias]
     launcher.launch(
         _FILE,
@@ -94,7 +94,7 @@ def batch_norm_grad(
     )
     arrays = [grad_output, x, weight, mean, inverse_std, grad_weight, grad_bias, grad_input]
     size = pack_size(launcher, channels, *arrays)
-    grid, block, rows_a_block = _row_threads(rows, channels // size)
+    grid, block, rows_a_block = row_threads(rows, channels // size)
     launcher.launch(
         _FILE,
         f"batch_norm_grad_input<{kind}, {size}>",
@@ -114,25 +114,25 @@ def _rows_and_channels(x: Array) -> tuple[int, int]:
     return math.prod(x.shape[:-1]), x.shape[-1]
 
 
-def _stretches(rows: int) -> tuple[int, int]:
+def stretches_of(rows: int) -> tuple[int, int]:
     """How many rows a block adds up, and how many such stretches there are."""
     stretch = max(_ROWS_A_STRETCH, ceil_div(rows, _MOST_STRETCHES))
     return stretch, ceil_div(rows, stretch)
 
 
-def _stretch_threads(stretches: int, channels: int) -> tuple[Dim3, Dim3]:
+def stretch_threads(stretches: int, channels: int) -> tuple[Dim3, Dim3]:
     """A block for each stretch and up to 32 channels, a warp's width."""
     (_, across, _), block = rectangle(1, channels, 32)
     return (stretches, across, 1), block
 
 
-def _total_threads(channels: int) -> tuple[Dim3, Dim3]:
+def total_threads(channels: int) -> tuple[Dim3, Dim3]:
     """A block for up to 8 channels, as many as a sector has; the rest go through stretches."""
     (_, across, _), block = rectangle(1, channels, 8)
     return (1, across, 1), block
 
 
-def _row_threads(rows: int, packs: int) -> tuple[Dim3, Dim3, int]:
+def row_threads(rows: int, packs: int) -> tuple[Dim3, Dim3, int]:
     """Grid and block over rows and packs of channels, and how many rows a block has."""
     (_, across, _), block = rectangle(1, packs, 64)
     rows_a_block = block[1] * _ROWS_A_THREAD
