@@ -4,7 +4,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tinygrad_mask.data import ArrayDataset, DataLoader, default_collate
+from tinygrad_mask import Tensor, manual_seed
+from tinygrad_mask.data import (
+    ArrayDataset,
+    DataLoader,
+    Subset,
+    TensorDataset,
+    default_collate,
+    random_split,
+)
 
 Batches = list[list[int]]
 
@@ -58,6 +66,160 @@ class TestArrayDataset:
     def test_refuses(self, arrays: tuple[NDArray[Any], ...], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             ArrayDataset(*arrays)
+
+
+class TestTensorDataset:
+    def test_items_are_rows_and_batches_are_tensors(self) -> None:
+        images, labels = Tensor(np.arange(24.0).reshape(3, 2, 4)), Tensor([5, 6, 7])
+        dataset = TensorDataset(images, labels)
+        assert len(dataset) == 3
+        image, label = dataset[1]
+        np.testing.assert_array_equal(image.numpy(), images.numpy()[1])
+        assert label.item() == 6
+        first, second = DataLoader(dataset, batch_size=2)
+        assert [(type(part), part.shape, part.dtype) for part in first] == [
+            (Tensor, (2, 2, 4), np.dtype(np.float64)),
+            (Tensor, (2,), np.dtype(np.int64)),
+        ]
+        np.testing.assert_array_equal(second[0].numpy(), images.numpy()[2:])
+
+    def test_gradients_flow_through_a_batch(self) -> None:
+        x = Tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
+        [(batch,)] = DataLoader(TensorDataset(x), batch_size=2, drop_last=True)
+        (batch * batch).sum().backward()
+        assert x.grad is not None
+        assert x.grad.numpy().tolist() == [[2, 4], [6, 8], [0, 0]]
+
+    def test_a_batch_is_new_memory(self) -> None:
+        x = Tensor(np.zeros((2, 2)))
+        [(batch,)] = DataLoader(TensorDataset(x), batch_size=2)
+        batch[0] = 1
+        assert not x.numpy().any()
+
+    @pytest.mark.parametrize(
+        ("tensors", "error", "message"),
+        [
+            ((), ValueError, "at least one axis, got none"),
+            ((Tensor(1.0),), ValueError, r"at least one axis, got \(\)"),
+            ((Tensor([1, 2]), Tensor([1])), ValueError, r"equal lengths, got \[2, 1\]"),
+            ((np.zeros(2),), TypeError, r"expected tensors, got ndarray; .*ArrayDataset"),
+        ],
+    )
+    def test_refuses(self, tensors: tuple[Any, ...], error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            TensorDataset(*tensors)
+
+    def test_tensors_and_arrays_do_not_mix_in_a_batch(self) -> None:
+        with pytest.raises(ValueError, match="type of item"):
+            default_collate([Tensor([1.0]), np.ones(1, np.float32)])
+
+
+class TestSubset:
+    def test_items_are_those_of_the_indices(self) -> None:
+        subset = Subset(numbers(10), [7, 2, 2])
+        assert [int(item) for (item,) in (subset[k] for k in range(len(subset)))] == [7, 2, 2]
+        assert epoch_of(DataLoader(subset, batch_size=2)) == [[7, 2], [2]]
+
+    @pytest.mark.parametrize("index", [-1, 3])
+    def test_an_index_outside_is_refused_at_once(self, index: int) -> None:
+        with pytest.raises(IndexError, match=f"indices from 0 to 2, got {index}"):
+            Subset(numbers(3), [index])
+
+
+class TestRandomSplit:
+    @given(
+        total=st.integers(0, 60),
+        cuts=st.lists(st.floats(0, 1), max_size=4),
+        seed=st.integers(0, 2**32),
+    )
+    def test_every_item_is_in_one_subset(self, total: int, cuts: list[float], seed: int) -> None:
+        ends = [0.0, *sorted(cuts), 1.0]
+        shares = [b - a for a, b in pairwise(ends)]
+        parts = random_split(range(total), shares, rng=np.random.default_rng(seed))
+        assert sorted(item for part in parts for item in part.indices) == list(range(total))
+        for part, share in zip(parts, shares, strict=True):
+            assert abs(len(part) - share * total) <= 1 + 1e-9
+
+    def test_lengths_are_kept(self) -> None:
+        parts = random_split(numbers(10), [7, 0, 3], rng=np.random.default_rng(0))
+        assert [len(part) for part in parts] == [7, 0, 3]
+
+    def test_the_default_generator_draws(self) -> None:
+        manual_seed(3)
+        first = [part.indices for part in random_split(numbers(20), [0.5, 0.5])]
+        second = [part.indices for part in random_split(numbers(20), [0.5, 0.5])]
+        manual_seed(3)
+        again = [part.indices for part in random_split(numbers(20), [0.5, 0.5])]
+        assert first == again != second
+
+    @pytest.mark.parametrize("lengths", [[5, 4], [0.5, 0.6], [-1, 11], [], [float("nan")]])
+    def test_lengths_that_do_not_add_up_are_refused(self, lengths: list[float]) -> None:
+        with pytest.raises(ValueError, match=r"^random_split: expected .*, got \["):
+            random_split(numbers(10), lengths)
+
+
+class TestOptionsByHabit:
+    def test_the_names_of_pytorch(self) -> None:
+        loader = DataLoader(numbers(5), 2, num_workers=2, collate_fn=len, drop_last=True)
+        assert list(loader) == [2, 2]
+        assert (loader.workers, loader.collate) == (2, len)
+
+    def test_shuffle_may_be_positional(self) -> None:
+        named = DataLoader(numbers(9), batch_size=4, shuffle=True, seed=1)
+        assert epoch_of(DataLoader(numbers(9), 4, True, seed=1)) == epoch_of(named)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_sampler_says_which_items_come_in_which_order(self, workers: int) -> None:
+        loader = DataLoader(numbers(6), 2, sampler=[5, 0, 0, 3, 1], workers=workers)
+        assert len(loader) == 3
+        assert epoch_of(loader) == epoch_of(loader) == [[5, 0], [0, 3], [1]]
+
+    def test_a_sampler_is_asked_anew_each_epoch(self) -> None:
+        class Sampler:
+            epochs = 0
+
+            def __iter__(self) -> Iterator[int]:
+                self.epochs += 1
+                return iter([self.epochs, 0])
+
+        loader = DataLoader(numbers(6), 2, sampler=Sampler(), drop_last=True)
+        assert [epoch_of(loader), epoch_of(loader)] == [[[1, 0]], [[2, 0]]]
+        with pytest.raises(TypeError, match="a sampler with a length, got Sampler"):
+            len(loader)
+
+    @pytest.mark.parametrize("index", [-1, 6])
+    def test_a_sampler_of_other_indices_is_refused(self, index: int) -> None:
+        with pytest.raises(IndexError, match=f"from 0 to 5, got {index}"):
+            next(iter(DataLoader(numbers(6), sampler=[index])))
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"shuffle": True, "sampler": [0]}, ValueError, "shuffle or a sampler, got both"),
+            ({"workers": 1, "num_workers": 1}, TypeError, "workers or num_workers, got both"),
+            ({"collate": len, "collate_fn": len}, TypeError, "collate or collate_fn, got both"),
+            ({"num_workers": -1}, ValueError, "workers must be an integer >= 0"),
+        ],
+    )
+    def test_what_contradicts_itself_is_refused(
+        self, options: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message):
+            DataLoader(numbers(6), **options)
+
+    @pytest.mark.parametrize(
+        ("dataset", "message"),
+        [
+            ((np.zeros((4, 2)), np.zeros(4)), r"tuple of 2 arrays; pass ArrayDataset\(X, y\)"),
+            ((Tensor([1.0]), Tensor([1])), r"tuple of 2 arrays; pass TensorDataset\(X, y\)"),
+            (iter([1]), "a length and items by index, got list_iterator; make a list"),
+        ],
+    )
+    def test_what_is_no_data_set_is_refused_with_the_right_form(
+        self, dataset: Any, message: str
+    ) -> None:
+        with pytest.raises(TypeError, match=message):
+            DataLoader(dataset)
 
 
 class TestDefaultCollate:

@@ -23,7 +23,7 @@ LAYERS = [
     ["masks.datasets"],
     ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
-    ["training"],
+    ["checkpoints", "training"],
     ["data", "nn", "optim", "serialization", "testing"],
     ["tensor"],
     ["functions"],

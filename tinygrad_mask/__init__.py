@@ -9,6 +9,7 @@ from tinygrad_mask.autograd import (
     set_grad_enabled,
 )
 from tinygrad_mask.backends import get_num_threads, resolve_device, set_num_threads
+from tinygrad_mask.checkpoints import load, save
 from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
@@ -22,11 +23,13 @@ __all__ = [
     "functions",
     "get_num_threads",
     "is_grad_enabled",
+    "load",
     "manual_seed",
     "nn",
     "no_grad",
     "optim",
     "resolve_device",
+    "save",
     "set_grad_enabled",
     "set_num_threads",
 ]
