@@ -1,6 +1,13 @@
 """Neural networks: modules, layers and initial weights."""
 
 from tinygrad_mask.nn import init
+from tinygrad_mask.nn.containers import (
+    ModuleDict,
+    ModuleList,
+    ParameterDict,
+    ParameterList,
+    Sequential,
+)
 from tinygrad_mask.nn.layers import (
     AvgPool2d,
     BatchNorm,
@@ -18,7 +25,7 @@ from tinygrad_mask.nn.layers import (
     Softmax,
     Tanh,
 )
-from tinygrad_mask.nn.module import Module, Parameter, Sequential
+from tinygrad_mask.nn.module import Module, Parameter
 
 __all__ = [
     "AvgPool2d",
@@ -32,7 +39,11 @@ __all__ = [
     "LogSoftmax",
     "MaxPool2d",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "ReLU",
     "Sequential",
     "SiLU",

@@ -29,7 +29,8 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         self.weight = Parameter(init((inputs, outputs), as_generator("Linear", rng)))
-        self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
+        self.bias: Parameter | None
+        self.register_parameter("bias", Parameter(np.zeros(outputs, np.float32)) if bias else None)
 
     def forward(self, x: Tensor, activation: FusedActivation = "none") -> Tensor:
         """Map x (..., inputs) to (..., outputs), and apply an activation."""
@@ -73,7 +74,8 @@ class Conv2d(Module):
         kh, kw = as_pair("Conv2d", "kernel_size", kernel_size)
         shape = (kh, kw, inputs // groups, outputs)
         self.weight = Parameter(init(shape, as_generator("Conv2d", rng)))
-        self.bias = Parameter(np.zeros(outputs, np.float32)) if bias else None
+        self.bias: Parameter | None
+        self.register_parameter("bias", Parameter(np.zeros(outputs, np.float32)) if bias else None)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def forward(self, x: Tensor, activation: FusedActivation = "none") -> Tensor:
