@@ -159,6 +159,20 @@ class TestMemory:
         finally:
             gc.enable()
 
+    def test_the_graph_of_gradients_has_no_reference_cycle(self):
+        gc.collect()
+        gc.disable()
+        try:
+            x = leaf(4, 4)
+            y = F.softmax(F.batch_norm(x.exp(), leaf(4), leaf(4), training=True)).var()
+            (slope,) = grad(y, x, create_graph=True)
+            total = (slope * slope).sum()
+            gone = [weakref.ref(v) for v in (y, y.node, slope, slope.node, total)]
+            del y, slope, total
+            assert [ref() for ref in gone] == [None] * 5
+        finally:
+            gc.enable()
+
     def test_what_was_saved_is_freed_as_it_is_consumed(self):
         x = leaf(3)
         y = x.exp()

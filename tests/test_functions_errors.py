@@ -72,6 +72,11 @@ CASES = {
         ValueError,
         r"power: shapes \(3,\), \(2,\) do not broadcast",
     ),
+    "power: booleans": (
+        lambda: zeros(3, dtype=bool) ** 2,
+        TypeError,
+        r"power: expected numbers, got dtype bool; convert with astype\(\)",
+    ),
     "maximum: shapes": (
         lambda: F.maximum(V, zeros(2)),
         ValueError,

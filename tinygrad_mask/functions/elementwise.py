@@ -407,7 +407,12 @@ def negative(x: "Tensor") -> "Tensor":
 
 
 def power(x: "Operand", y: "Operand") -> "Tensor":
-    """Return x ** y, broadcast; NaN for a negative x and a fractional y."""
+    """Return x ** y, broadcast; NaN for a negative x and a fractional y.
+
+    Raises `TypeError` for booleans.
+    """
+    if any(isinstance(v, Variable) and v.data.dtype == bool for v in (x, y)):
+        raise TypeError("power: expected numbers, got dtype bool; convert with astype()")
     return Power.apply(x, y)
 
 
