@@ -982,6 +982,8 @@ def _walk(
             if grad_output is None:
                 inputs: tuple[Any, ...] = (None,) * len(edges)
             else:
+                if isinstance(grad_output, np.generic):  # what NumPy makes of arrays of no axes
+                    grad_output = node.backend.xp.asarray(grad_output)
                 if targets is None:
                     node.deliver(grad_output)
                 inputs = node.input_gradients(grad_output, create_graph)
