@@ -191,3 +191,21 @@ def test_border_is_of_the_photograph_in_the_crops_scale() -> None:
     expected = 25 + 2 * np.arange(25) + 0.5
     np.testing.assert_allclose(cut[:, 12, 0], expected, atol=0.5)
     np.testing.assert_allclose(cut[12, :, 1], expected, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "as_array"),
+    [
+        *((mode, False) for mode in ("RGB", "RGBA", "L", "LA", "P")),
+        *((mode, True) for mode in ("RGB", "RGBA", "L")),
+    ],
+)
+def test_pictures_of_other_modes_are_cut_as_their_rgb_is(mode: str, as_array: bool) -> None:
+    settings, box = CropSettings(8, 0.25), (3.0, 2.0, 20.0, 30.0)
+    picture = Image.fromarray(noise(32, 40)).convert(mode)
+    given_as = np.asarray(picture) if as_array else picture
+    expected = crop_face(picture.convert("RGB"), box, settings)
+    assert crop_face(given_as, box, settings).shape == (8, 8, 3)
+    np.testing.assert_array_equal(crop_face(given_as, box, settings), expected)
+    assert crop_with_border(given_as, box, settings, 2).shape == (12, 12, 3)
+    assert crop_face(given_as, None, settings).shape == (8, 8, 3)

@@ -1,12 +1,14 @@
+import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tinygrad_mask.masks.images import is_image_file, read_image, read_image_size
+from tinygrad_mask.masks.images import is_image_file, read_image, read_image_size, to_rgb
 
 
 def gradient(width: int = 24, height: int = 16) -> Image.Image:
@@ -169,3 +171,76 @@ def test_files_are_taken_for_images_by_their_suffix(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "e.jpg").mkdir()
     assert sorted(p.name for p in tmp_path.iterdir() if is_image_file(p)) == ["a.JPG", "b.png"]
+
+
+# --- files in memory and arrays ------------------------------------------------------------------
+
+
+def test_an_open_file_is_read_like_a_path(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.png")
+    with open(tmp_path / "a.png", "rb") as file:
+        assert read_image(file).tobytes() == gradient().tobytes()
+    content = io.BytesIO((tmp_path / "a.png").read_bytes())
+    assert read_image(content).tobytes() == gradient().tobytes()
+    assert read_image_size(content) == gradient().size
+
+
+@pytest.mark.parametrize("read", [read_image, read_image_size])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"xx", "BytesIO: not an image of a known format"), (b"", "BytesIO: the file is empty")],
+)
+def test_bytes_that_are_no_image_are_an_error_of_one_line(
+    read: Callable[[io.BytesIO], object], content: bytes, message: str
+) -> None:
+    with pytest.raises(OSError, match=f"^{message}$"):
+        read(io.BytesIO(content))
+
+
+def test_arrays_of_every_kind_become_rgb() -> None:
+    rgb = np.asarray(gradient())
+    grey = rgb[:, :, 0]
+    opaque = np.dstack([rgb, np.full_like(grey, 255)])
+    for array, expected in (
+        (rgb, rgb),
+        (opaque, rgb),
+        (grey, np.dstack([grey] * 3)),
+        (grey[:, :, None], np.dstack([grey] * 3)),
+        (rgb[::-1, ::-1], rgb[::-1, ::-1]),
+        (np.dstack([rgb, np.zeros_like(grey)]), np.full_like(rgb, 255)),  # on white
+    ):
+        np.testing.assert_array_equal(np.asarray(to_rgb(array)), expected)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_blue_first_is_turned_round(channels: int) -> None:
+    rgb = np.asarray(gradient().convert("RGB" if channels == 3 else "RGBA"))
+    bgr = rgb[:, :, [2, 1, 0, 3][:channels]]
+    np.testing.assert_array_equal(np.asarray(to_rgb(bgr, bgr=True)), rgb[:, :, :3])
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_images_of_every_mode_become_rgb(mode: str) -> None:
+    image = gradient().convert("I" if mode == "I;16" else mode)
+    assert to_rgb(image.convert(mode)).mode == "RGB"
+    assert to_rgb(image).size == image.size
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), TypeError, "from 0 to 255, got one of float32"),
+        ([[0, 1]], TypeError, "got list"),
+        (np.zeros((2, 4, 4, 3), np.uint8), ValueError, r"got \(2, 4, 4, 3\)"),
+        (np.zeros((4, 4, 2), np.uint8), ValueError, r"got \(4, 4, 2\)"),
+        (np.zeros((0, 4, 3), np.uint8), ValueError, r"got \(0, 4, 3\)"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        to_rgb(image)  # type: ignore[arg-type]
+
+
+def test_an_image_of_pillows_knows_the_order_of_its_colours() -> None:
+    with pytest.raises(ValueError, match="leave bgr out"):
+        to_rgb(gradient(), bgr=True)

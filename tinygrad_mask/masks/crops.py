@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from tinygrad_mask.masks.datasets.records import Box
+from tinygrad_mask.masks.images import to_rgb
 
 _FILTER = Image.Resampling.BICUBIC
 _FILTER_RADIUS = 2  # of the bicubic kernel, in pixels of the coarser of photograph and crop
@@ -35,28 +37,34 @@ class CropSettings:
 
 
 def crop_face(
-    photograph: Image.Image, box: Box | None, settings: CropSettings
+    photograph: Image.Image | NDArray[Any], box: Box | None, settings: CropSettings
 ) -> NDArray[np.uint8]:
-    """Cut a face out of an RGB photograph: uint8, HWC, (size, size, 3).
+    """Cut a face out of a photograph: uint8, HWC, (size, size, 3), in RGB.
+
+    The photograph is an image of Pillow's or an array of uint8: RGB, RGBA or grey, converted to RGB
+    by `images.to_rgb`.
 
     The box is clipped to the photograph, grown by the margin, and made square about its centre
     with its longer side; where the square leaves the photograph, the photograph's edge pixels are
     repeated. It is resized bicubically with antialiasing, to a fraction of a pixel. Without a box,
     the face is the whole picture, made square and not grown.
 
-    Raises `ValueError` for a box that has no area inside the photograph.
+    Raises `ValueError` for a box that has no area inside the photograph, `ValueError` or
+    `TypeError` for an array that is no picture.
     """
+    photograph = to_rgb(photograph)
     return _cut(photograph, *_square(photograph, box, settings), settings.size)
 
 
 def crop_with_border(
-    photograph: Image.Image, box: Box | None, settings: CropSettings, border: int
+    photograph: Image.Image | NDArray[Any], box: Box | None, settings: CropSettings, border: int
 ) -> NDArray[np.uint8]:
     """Cut a face out with what is round it: uint8, (size + 2 border, size + 2 border, 3).
 
     All is as in `crop_face`, whose crop is the middle of the result, to the bit; the pixels of the
     border, on each side, are of the same scale.
     """
+    photograph = to_rgb(photograph)
     crop = crop_face(photograph, box, settings)
     if border == 0:
         return crop

@@ -1,8 +1,11 @@
-"""Reading image files of every usual kind into one: upright, RGB, 8 bits a channel."""
+"""Read images of every usual kind, from files and arrays: upright, RGB, 8 bits per channel."""
 
+import io
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -13,24 +16,25 @@ _EXIF_ORIENTATION = 0x0112
 _EXIF_QUARTER_TURNS = (5, 6, 7, 8)
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path | BinaryIO) -> Image.Image:
     """Return the image in a file as the eye is meant to see it: upright, RGB, 8 bits a channel.
 
-    EXIF orientation is applied, palettes and CMYK are converted, 16-bit grey is scaled, and what
-    is transparent is put on white. Of an animation it is the first frame.
+    `path` is a path, or a file that is open for reading bytes. EXIF orientation is applied,
+    palettes and CMYK are converted, 16-bit grey is scaled, and transparent pixels are put on white.
+    Of an animation it is the first frame.
 
-    Raises `OSError`, in one line with the path, where the file is missing, empty, truncated,
-    corrupt or of no known format, and where it has so many pixels that Pillow takes it for a
-    decompression bomb.
+    Raises `OSError`, in one line with the path, if the file is missing, empty, truncated, corrupt
+    or of no known format, and if it has so many pixels that Pillow takes it for a decompression
+    bomb.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # whatever a decoder trips over in a corrupt file
-        raise OSError(f"{path}: {_reason(error, Path(path))}") from error
+        raise OSError(f"{_name(path)}: {_reason(error, path)}") from error
 
 
-def read_image_size(path: str | Path) -> tuple[int, int]:
+def read_image_size(path: str | Path | BinaryIO) -> tuple[int, int]:
     """Return the (width, height) that `read_image` would give, from the file's header alone.
 
     Raises `OSError` like `read_image`, but does not notice what is wrong behind the header.
@@ -40,7 +44,7 @@ def read_image_size(path: str | Path) -> tuple[int, int]:
             width, height = image.size
             turned = image.getexif().get(_EXIF_ORIENTATION) in _EXIF_QUARTER_TURNS
     except Exception as error:  # as in read_image
-        raise OSError(f"{path}: {_reason(error, Path(path))}") from error
+        raise OSError(f"{_name(path)}: {_reason(error, path)}") from error
     return (height, width) if turned else (width, height)
 
 
@@ -51,7 +55,43 @@ def is_image_file(path: Path) -> bool:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image | NDArray[Any], *, bgr: bool = False) -> Image.Image:
+    """Return an image in RGB, 8 bits per channel; one that already is, as it is.
+
+    Grey and palettes are converted, transparent pixels are put on white. An array is uint8 of shape
+    (height, width), grey, (height, width, 1), grey too, (height, width, 3), RGB, or
+    (height, width, 4), RGBA. With `bgr` the colours of an array are in the order that OpenCV reads
+    them, blue first.
+
+    Raises `TypeError` for anything else than an image or an array of uint8, `ValueError` for an
+    array of another shape or without pixels, and for `bgr` with an image of Pillow's.
+    """
+    if isinstance(image, Image.Image):
+        if bgr:
+            raise ValueError(
+                "image: expected an array with bgr=True, got an image of Pillow's; it knows the "
+                "order of its colours, leave bgr out"
+            )
+        return image if image.mode == "RGB" else _converted(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        got = f"one of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(
+            f"image: expected an image of Pillow's or an array of uint8 from 0 to 255, got {got}"
+        )
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.size == 0:
+        raise ValueError(
+            "image: expected an array of shape (height, width), (height, width, 3) or (height, "
+            f"width, 4), got {image.shape}"
+        )
+    if channels == 1:
+        return Image.fromarray(image.reshape(image.shape[:2])).convert("RGB")
+    if bgr:
+        image = image[:, :, [2, 1, 0, 3][:channels]]
+    return to_rgb(Image.fromarray(np.ascontiguousarray(image)))
+
+
+def _converted(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to 255, not scale it
         grey = np.asarray(image).astype(np.int64).clip(0, 65535) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
@@ -62,10 +102,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _name(path: str | Path | BinaryIO) -> str:
+    """The name of a file in messages; one that is in memory has none."""
+    if isinstance(path, str | Path):
+        return str(path)
+    return str(getattr(path, "name", type(path).__name__))
+
+
+def _reason(error: Exception, path: str | Path | BinaryIO) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, UnidentifiedImageError):
-        empty = path.stat().st_size == 0
+        if isinstance(path, str | Path):
+            empty = Path(path).stat().st_size == 0
+        else:
+            empty = path.seek(0, io.SEEK_END) == 0
         return "the file is empty" if empty else "not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__

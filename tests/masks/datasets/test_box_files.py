@@ -92,6 +92,13 @@ def test_boxes_that_are_none_are_told_and_passed_over(name, content, tmp_path):
         ("boxes.json", "[", "cannot be read as JSON"),
         ("boxes.json", "[" * 100_000, "cannot be read as JSON"),
         ("boxes.json", '{"a.jpg": 3}', r"expected \{NAME: .*got \{\"a.jpg\": 3\}"),
+        (
+            "boxes.json",
+            '{"a.jpg": [0, 0, 50, 50]}',
+            r"a.jpg: expected a list .*got \[0, 0, 50, 50\];",
+        ),
+        ("boxes.json", "[0, 0, 50, 50]", r"expected a list of boxes, \[\[x1, y1, x2, y2\], ...\]"),
+        ("boxes.json", '["0", "0", "50", "50"]', "put brackets around each box"),
         ("boxes.json", "7", "or a list of boxes, got 7"),
         ("boxes.csv", "", "expected a header that begins with name,x1,y1,x2,y2, got"),
         # The header of Humans in the Loop, whose names are wrong.

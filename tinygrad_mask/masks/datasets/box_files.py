@@ -82,13 +82,23 @@ def _of_json(path: Path, issues: DataIssues) -> list[Box] | dict[str, list[Box]]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from error
     if isinstance(content, list):
-        return _parsed(path, content, issues)
+        return _of_list(path, content, issues)
     if isinstance(content, dict) and all(isinstance(rows, list) for rows in content.values()):
-        return {name: _parsed(f"{path}, {name}", rows, issues) for name, rows in content.items()}
+        return {name: _of_list(f"{path}, {name}", rows, issues) for name, rows in content.items()}
     raise UsageError(
         f"{path}: expected {{NAME: [[x1, y1, x2, y2], ...], ...}} or a list of boxes, "
         f"got {json.dumps(content):.40}"
     )
+
+
+def _of_list(where: str | Path, rows: list[object], issues: DataIssues) -> list[Box]:
+    if rows and not any(isinstance(row, list) for row in rows):
+        shown = json.dumps(rows)
+        raise UsageError(
+            f"{where}: expected a list of boxes, [[x1, y1, x2, y2], ...], got {shown:.40}"
+            f"{'...' if len(shown) > 40 else ''}; put brackets around each box"
+        )
+    return _parsed(where, rows, issues)
 
 
 def _of_csv(path: Path, issues: DataIssues) -> list[Box] | dict[str, list[Box]]:
