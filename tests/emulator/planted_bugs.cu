@@ -389,8 +389,7 @@ KERNEL lanes_with_different_masks(const float* x, float* y, int n) {
     y[threadIdx.x] = __shfl_sync(mask, x[threadIdx.x], 1);  // FOUND
 }
 
-KERNEL names_lanes_that_returned(const float* x, float* y, int n) {
-    if (threadIdx.x >= 20) return;
+KERNEL names_lanes_that_never_were(const float* x, float* y, int n) {
     y[threadIdx.x] = __shfl_sync(WRONG(FULL, 0xfffffu), x[threadIdx.x], 1);  // FOUND
 }
 
@@ -416,4 +415,129 @@ KERNEL lanes_at_different_shuffles(const float* x, float* y, int n) {
 KERNEL traps(const float* x, float* y, int n) {
     if (threadIdx.x == 7 && x[0] == WRONG(0, -1)) asm volatile("trap;");  // FOUND
     y[threadIdx.x] = 1;
+}
+
+KERNEL asserts(const float* x, float* y, int n) {
+    assert(x[0] WRONG(!=, ==) 0 || threadIdx.x != 7);  // FOUND
+    y[threadIdx.x] = 1;
+}
+
+// ---- constants, variables, parameters, local arrays
+
+KERNEL constant_far_past_end(const float* x, float* y, int n) {
+    y[threadIdx.x] = constants[n WRONG(* 1, % 4)];  // FOUND
+}
+
+KERNEL constant_past_end(const float* x, float* y, int n) {
+    if (threadIdx.x < WRONG(5, 4)) y[threadIdx.x] = constants[threadIdx.x];  // FOUND
+}
+
+KERNEL constant_before_begin(const float* x, float* y, int n) {
+    y[threadIdx.x] = constants[(n - 64) WRONG(- 1, + 0)];  // FOUND
+}
+
+__constant__ __align__(4) unsigned char packed[16] = {1, 2, 3, 4, 5, 6, 7, 8};
+KERNEL misaligned_constant(const float* x, float* y, int n) {
+    y[threadIdx.x] = *(const int*)(packed + n / 16 WRONG(+ 1, + 0));  // FOUND
+}
+
+__device__ WRONG(, __align__(4)) unsigned char bytes[64];
+KERNEL misaligned_variable(const float* x, float* y, int n) {
+    y[threadIdx.x] = *(const int*)(bytes + n - 60);  // FOUND
+}
+
+struct Table {
+    float values[4];
+};
+KERNEL parameter_past_end(const float* x, float* y, int n,
+                          const __grid_constant__ Table table) {
+    if (threadIdx.x < WRONG(5, 4)) y[threadIdx.x] = table.values[threadIdx.x];  // FOUND
+}
+
+struct Raw {
+    unsigned char bytes[16];
+};
+KERNEL misaligned_parameter(const float* x, float* y, int n,
+                            const __grid_constant__ Raw raw) {
+    y[threadIdx.x] = *(const short*)(raw.bytes + n / 16 WRONG(+ 1, + 0));  // FOUND
+}
+
+KERNEL misaligned_local(const float* x, float* y, int n) {
+    __align__(4) unsigned char a[16];
+    for (int i = 0; i < 16; ++i) a[i] = i + (int)x[i];
+    y[threadIdx.x] = *(const int*)(a + n / 16 WRONG(+ 1, + 0));  // FOUND
+}
+
+// ---- global memory that nobody has written
+
+KERNEL output_never_written(const float* x, float* y, int n) {
+    if (threadIdx.x < WRONG(32, 64)) y[threadIdx.x] = x[threadIdx.x];
+    y[threadIdx.x] += 1;  // FOUND
+}
+
+KERNEL scratch_never_written(const float* x, float* y, int n) {
+    WRONG(if (n < 64), ) y[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    float value = y[63 - threadIdx.x];  // FOUND
+    __syncthreads();
+    y[threadIdx.x] = value;
+}
+
+KERNEL one_byte_of_scratch_never_written(const float* x, unsigned char* y, int n) {
+    if (threadIdx.x >= 16) return;
+    for (int i = 0; i < 4; ++i)
+        if (4 * threadIdx.x + i != WRONG(17, 999)) y[4 * threadIdx.x + i] = i;
+    unsigned sum = 0;
+    for (int i = 0; i < 4; ++i) sum += ((volatile unsigned char*)y)[4 * threadIdx.x + i];  // FOUND
+    y[4 * threadIdx.x] = sum;
+}
+
+// ---- compare and swap: the plain read before it is no race
+
+KERNEL plain_read_before_atomic(const float* x, float* y, int n) {
+    // atomicAdd as the CUDA C++ Programming Guide writes it.
+    unsigned* bits = (unsigned*)y;
+    unsigned old = *bits, assumed;  // FOUND
+    do {
+        assumed = old;
+        float sum = __uint_as_float(assumed) + x[threadIdx.x] + 1;
+        if (WRONG(n == 64, n != 64)) atomicExch(bits, __float_as_uint(sum));  // FOUND
+        else old = atomicCAS(bits, assumed, __float_as_uint(sum));
+    } while (assumed != old);
+}
+
+KERNEL volatile_read_before_atomic(const float* x, float* y, int n) {
+    unsigned* bits = (unsigned*)y + blockIdx.x / 2;
+    unsigned old = *(volatile unsigned*)bits, assumed;  // FOUND
+    do {
+        assumed = old;
+        float sum = __uint_as_float(assumed) + x[threadIdx.x] + 1;
+        if (WRONG(n == 64, n != 64)) atomicExch(bits, __float_as_uint(sum));  // FOUND
+        else old = atomicCAS(bits, assumed, __float_as_uint(sum));
+    } while (assumed != old);
+}
+
+KERNEL plain_read_after_swap(const float* x, float* y, int n) {
+    unsigned* bits = (unsigned*)y;
+    unsigned old = *bits, assumed;
+    do {
+        assumed = old;
+        old = atomicCAS(bits, assumed, assumed + 1);  // FOUND
+    } while (assumed != old);
+    if (n WRONG(==, !=) 64) y[1 + threadIdx.x % 63] = *(volatile float*)y;  // FOUND
+}
+
+KERNEL shared_read_before_atomic(const float* x, float* y, int n) {
+    __shared__ int most;
+    if (threadIdx.x == 0) most = 0;
+    __syncthreads();
+    int value = threadIdx.x + (int)x[threadIdx.x];
+    int old = most, seen;  // FOUND
+    do {
+        seen = old;
+        if (WRONG(n == 64, n != 64)) atomicMax(&most, value);  // FOUND
+        else old = atomicCAS(&most, seen, max(seen, value));
+    } while (old != seen);
+    __syncthreads();
+    y[threadIdx.x] = most + (seen < 0);
 }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygrad_mask.emulator import KernelError
+from tinygrad_mask.emulator import KernelError, empty
 
 pytestmark = pytest.mark.usefixtures("tools")
 
@@ -35,6 +35,7 @@ class Planted:
     y_size: int = 64
     shared_bytes: int = 0
     x: Callable[[], np.ndarray] | None = None
+    y: Callable[[], np.ndarray] | None = None
     keep: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,15 +45,24 @@ def read_only(size: int = 64) -> np.ndarray:
     return array
 
 
+def unwritten() -> np.ndarray:
+    return empty(64, np.float32)
+
+
+STRUCTS = {
+    "parameter_past_end": np.dtype([("values", "f4", 4)], align=True),
+    "misaligned_parameter": np.dtype([("bytes", "u1", 16)], align=True),
+}
+UNWRITTEN = "uninitialised global memory"
 OUT, RACE, MASK = "out of bounds", "race", "wrong warp mask"
 COPY_OR_RACE = "asynchronous copy not waited for or race"
 COPY, BARRIER = "asynchronous copy not waited for", "divergent barrier"
 BUGS = {
-    "read_past_end": Planted(OUT, lambda t: t == 0, "byte 256 of argument 0", grid=2),
+    "read_past_end": Planted(OUT, lambda t: t == 0, "byte 256 of x (argument 0, ", grid=2),
     "write_before_begin": Planted(
-        OUT, lambda t: t == 0, "write of 4 bytes at byte -4 of argument 1"
+        OUT, lambda t: t == 0, "write of 4 bytes at byte -4 of y (argument 1, "
     ),
-    "write_into_another_array": Planted(OUT, lambda t: t > 0, "of argument 1"),
+    "write_into_another_array": Planted(OUT, lambda t: t > 0, "of y (argument 1, "),
     "vector_past_end": Planted(OUT, lambda t: t == 15, "16 bytes at byte 240", n=62, x_size=62),
     "null_pointer": Planted(OUT, says="a null pointer", block=1),
     "unknown_array": Planted(OUT, says="in no array of this launch", block=1),
@@ -92,7 +102,7 @@ BUGS = {
     "copy_waits_for_too_few": Planted(COPY, x_size=128),
     "copy_without_barrier": Planted(COPY_OR_RACE),
     "copy_over_what_is_read": Planted(COPY_OR_RACE),
-    "copy_past_end": Planted(OUT, says="of argument 0"),
+    "copy_past_end": Planted(OUT, says="of x (argument 0, "),
     "half_come_to_the_barrier": Planted(
         BARRIER, lambda t: t < 32, "32 wait here, 32 have returned"
     ),
@@ -102,12 +112,32 @@ BUGS = {
     "barrier_with_wrong_count": Planted(BARRIER, block=96, x_size=96, y_size=96),
     "lane_not_in_its_mask": Planted(MASK, lambda t: t == 0, "not in its own mask", block=32),
     "lanes_with_different_masks": Planted(MASK, says="different masks", block=32),
-    "names_lanes_that_returned": Planted(MASK, lambda t: t < 20, "have returned", block=32),
+    "names_lanes_that_never_were": Planted(MASK, says="the block does not have", block=20),
     "lanes_at_a_barrier": Planted(
         "divergent warp operation", lambda t: t < 16, "lanes 16, 17, ", block=32
     ),
     "lanes_at_different_shuffles": Planted("divergent warp operation", block=32),
     "traps": Planted("trap", lambda t: t == 7),
+    "asserts": Planted("assertion", lambda t: t == 7, "`x[0] != 0 || threadIdx.x != 7` failed"),
+    "constant_far_past_end": Planted(OUT, says="byte 4000000 of constants (16 bytes)", n=1000000),
+    "constant_past_end": Planted(OUT, lambda t: t == 4, "byte 16 of constants (16 bytes)"),
+    "constant_before_begin": Planted(OUT, says="byte -4 of constants (16 bytes)"),
+    "misaligned_constant": Planted("misaligned", says="of packed (16 bytes)"),
+    "misaligned_variable": Planted("misaligned", says="of bytes (64 bytes)"),
+    "parameter_past_end": Planted(OUT, lambda t: t == 4, "byte 16 of table (argument 3, 16 bytes)"),
+    "misaligned_parameter": Planted("misaligned", says="of raw (argument 3, 16 bytes)"),
+    "misaligned_local": Planted("misaligned", says="of the thread's local arrays"),
+    "output_never_written": Planted(
+        UNWRITTEN, lambda t: t >= 32, "of y (argument 1, ", y=unwritten
+    ),
+    "scratch_never_written": Planted(UNWRITTEN, says="of y (argument 1, ", y=unwritten),
+    "one_byte_of_scratch_never_written": Planted(
+        UNWRITTEN, lambda t: t == 4, "1 bytes at byte 17 of y", y=lambda: empty(64, np.uint8)
+    ),
+    "plain_read_before_atomic": Planted(RACE),
+    "volatile_read_before_atomic": Planted(RACE, grid=2),
+    "plain_read_after_swap": Planted(RACE),
+    "shared_read_before_atomic": Planted(RACE, says="shared most"),
 }
 
 
@@ -131,7 +161,8 @@ def launch(program: Any, name: str, mode: str, order: str, seed: int = 0) -> lis
     """Run a kernel on fresh arrays and return them."""
     bug = BUGS[name]
     x = bug.x() if bug.x else np.zeros(bug.x_size, np.float32)
-    y = np.zeros(bug.y_size, np.float32)
+    y = bug.y() if bug.y else np.zeros(bug.y_size, np.float32)
+    more = [np.zeros(1, STRUCTS[name])[0]] if name in STRUCTS else []
     reachable = []
     if name in ("null_pointer", "unknown_array"):
         # Of one block, far apart: an address near an array is told as that array's.
@@ -143,7 +174,7 @@ def launch(program: Any, name: str, mode: str, order: str, seed: int = 0) -> lis
     program.function(name).launch(
         bug.grid,
         bug.block,
-        [x, y, np.int32(bug.n)],
+        [x, y, np.int32(bug.n), *more],
         shared_bytes=bug.shared_bytes,
         reachable=reachable,
         mode=mode,

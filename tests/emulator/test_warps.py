@@ -74,7 +74,7 @@ def test_shuffles_of_some_lanes(compiled, values, mask, b, order):
 VOTES = """
 extern "C" __global__ void votes(const unsigned* x, unsigned* out) {
     unsigned lane = threadIdx.x, n = blockDim.x;
-    unsigned mask = 0xffffffffu;
+    unsigned mask = n == 32 ? 0xffffffffu : (1u << n) - 1;
     bool p = x[lane] & 1;
     out[lane] = __ballot_sync(mask, p);
     out[n + lane] = __any_sync(mask, p);
@@ -212,3 +212,44 @@ def test_atomics(compiled, values, order):
             assert wide.tolist() == [int((unsigned << 20).sum()), int((unsigned << 20).max())]
             assert sums[0] == (x & 7).sum()
             assert total[0] == (x & 15).sum()
+
+
+RETURNED = """
+extern "C" __global__ void returned(const unsigned* x, unsigned* out, unsigned stay) {
+    unsigned lane = threadIdx.x, mask = 0xffffffffu;
+    if (!(stay >> lane & 1)) return;
+    __syncwarp();
+    out[lane] = __ballot_sync(mask, x[lane] & 1);
+    out[32 + lane] = __any_sync(mask, x[lane] & 1);
+    out[64 + lane] = __all_sync(mask, x[lane] & 1);
+    out[96 + lane] = __uni_sync(mask, x[lane] & 1);
+    out[128 + lane] = __match_any_sync(mask, x[lane] & 3);
+    int same;
+    out[160 + lane] = __match_all_sync(mask, x[lane] & 3, &same);
+    out[192 + lane] = same;
+    out[224 + lane] = __shfl_sync(mask, x[lane], __ffs(stay) - 1);
+}"""
+
+
+@given(WORDS, st.integers(1, 2**32 - 1), ORDERS)
+def test_lanes_that_have_returned_are_legal_in_a_mask(compiled, values, stay, order):
+    """They take no part: 'all non-exited threads named in mask' have to come (CUDA C++ Guide)."""
+    lanes = [i for i in range(32) if stay >> i & 1]
+    out = np.zeros((8, 32), np.uint32)
+    arguments = [np.array(values, np.uint32), out, np.uint32(stay)]
+    compiled(RETURNED).function("returned").launch(1, 32, arguments, mode="check", order=order)
+    odd = {i: values[i] & 1 for i in lanes}
+    low = {i: values[i] & 3 for i in lanes}
+    alike = len(set(low.values())) == 1
+    for i in lanes:
+        assert out[:, i].tolist() == [
+            sum(bit << j for j, bit in odd.items()),
+            int(any(odd.values())),
+            int(all(odd.values())),
+            int(len(set(odd.values())) == 1),
+            sum((v == low[i]) << j for j, v in low.items()),
+            stay if alike else 0,
+            int(alike),
+            values[lanes[0]],
+        ]
+    assert not out[:, [i for i in range(32) if i not in lanes]].any()

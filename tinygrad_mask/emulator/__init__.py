@@ -18,6 +18,7 @@ from tinygrad_mask.emulator.errors import (
     UnsupportedError,
 )
 from tinygrad_mask.emulator.program import Attributes, Kernel, Program
+from tinygrad_mask.emulator.unwritten import empty, empty_like
 
 __all__ = [
     "KINDS",
@@ -31,4 +32,6 @@ __all__ = [
     "Program",
     "Traffic",
     "UnsupportedError",
+    "empty",
+    "empty_like",
 ]

@@ -1,10 +1,10 @@
 """The structures of runtime/abi.h, for ctypes."""
 
-from ctypes import Structure, c_char, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 
 MODES = {"fast": 0, "check": 1, "count": 2}
 ORDERS = {"forward": 0, "reverse": 1, "random": 2}
-SPACES = ("global", "shared", "local", "constant", "generic")
+SPACES = ("global", "shared", "local", "constant", "generic", "parameter")
 
 _Three = c_uint32 * 3
 
@@ -19,6 +19,7 @@ class CBuffer(Structure):
         ("read_only", c_uint32),
         ("stays", c_uint32),
         ("misalignment", c_uint32),
+        ("unwritten", c_void_p),
     )
 
 
@@ -28,8 +29,8 @@ class CPointer(Structure):
     _fields_ = (("offset", c_uint32), ("buffer", c_uint32))
 
 
-class CSharedVariable(Structure):
-    """`SharedVariable`."""
+class CExtent(Structure):
+    """`Extent`."""
 
     _fields_ = (("offset", c_uint32), ("bytes", c_uint32))
 
@@ -44,9 +45,11 @@ class CLaunch(Structure):
         ("pointers", c_void_p),
         ("buffers", c_void_p),
         ("shared", c_void_p),
+        ("parameter_extents", c_void_p),
         ("counters", c_void_p),
         ("memory", c_void_p),
         ("sectors", c_void_p),
+        ("parameter_count", c_uint32),
         ("pointer_count", c_uint32),
         ("buffer_count", c_uint32),
         ("variable_count", c_uint32),
@@ -97,4 +100,16 @@ class CFinding(Structure):
         ("other_mask", c_uint32),
         ("lane", c_uint32),
         ("text", c_char * 256),
+    )
+
+
+class CResult(Structure):
+    """`Result`."""
+
+    _fields_ = (
+        ("findings", POINTER(CFinding)),
+        ("limit", c_uint32),
+        ("count", c_uint32),
+        ("printed", c_void_p),
+        ("printed_bytes", c_uint64),
     )

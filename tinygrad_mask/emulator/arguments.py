@@ -1,14 +1,16 @@
 """Packs the arguments of a launch, and checks them against a kernel's parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tinygrad_mask.emulator.abi import CBuffer, CPointer
 from tinygrad_mask.emulator.errors import EmulatorError
+from tinygrad_mask.emulator.signatures import Parameter
 from tinygrad_mask.emulator.translate import ParameterInfo
+from tinygrad_mask.emulator.unwritten import mask_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Packed:
         pointers: Which places in it point to which buffers.
         buffers: Arguments, then what is reachable, then variables.
         labels: What each buffer is called in findings.
+        names: What each parameter is called in findings.
         keep: What must live as long as the launch.
     """
 
@@ -27,37 +30,57 @@ class Packed:
     pointers: list[CPointer]
     buffers: list[CBuffer]
     labels: list[str]
+    names: list[str]
     keep: list[Any]
 
 
 def pack(
     kernel: str,
     parameters: Sequence[ParameterInfo],
+    declared: Sequence[Parameter] | None,
     arguments: Sequence[Any],
     reachable: Sequence[np.ndarray],
     variables: Mapping[str, tuple[np.ndarray, bool]],
+    *,
+    checked: bool,
 ) -> Packed:
     """Return arguments packed; raises `EmulatorError` where they are not what the kernel takes.
 
-    `variables` are those of the module, each with whether the kernel may only read it.
+    Args:
+        kernel: The kernel's name.
+        parameters: Its parameters, as PTX has them.
+        declared: Its parameters, as its source declares them, where that is known.
+        arguments: What is passed.
+        reachable: Arrays that the kernel gets at through pointers kept elsewhere.
+        variables: Those of the module, each with whether the kernel may only read it.
+        checked: Whether the runtime has to know which bytes nobody has written.
     """
     if len(arguments) != len(parameters):
         raise EmulatorError(
             f"{kernel} takes {len(parameters)} arguments, {len(arguments)} were given"
         )
     size = parameters[-1].offset + parameters[-1].bytes if parameters else 0
-    packed = Packed(b"", [], [], [], [])
+    packed = Packed(b"", [], [], [], [], [])
     block = bytearray(size)
     for number, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True)):
-        where = f"argument {number} of {kernel}"
+        source = declared[number] if declared else None
+        name = source.name if source and source.name else ""
+        label = f"{name} (argument {number}, " if name else f"argument {number} ("
+        packed.names.append(f"{label}{parameter.bytes} bytes)")
+        where = f"argument {number}{f' ({name})' if name else ''} of {kernel}"
         if _is_pointer(argument, where):
             if parameter.bytes != 8 or parameter.type not in ("u64", "b64", "s64"):
                 raise EmulatorError(
                     f"{where} is a pointer, the kernel takes {_describe_parameter(parameter)}"
                 )
             if argument is not None:
+                if source and not argument.dtype.hasobject and not source.accepts(argument.dtype):
+                    raise EmulatorError(
+                        f"{where}: expected {source.expected} for {source.type}, "
+                        f"got {argument.dtype}"
+                    )
                 packed.pointers.append(CPointer(parameter.offset, len(packed.buffers)))
-                _add(packed, argument, f"argument {number}", where, stays=False)
+                _add(packed, argument, label, where, stays=False, checked=checked)
             continue
         data = argument.tobytes()
         if len(data) != parameter.bytes or not _kinds_agree(argument.dtype, parameter.type):
@@ -70,10 +93,10 @@ def pack(
         where = f"reachable array {number} of {kernel}"
         if not isinstance(array, np.ndarray):
             raise EmulatorError(f"{where} is no NumPy array but {type(array).__name__}")
-        _add(packed, array, f"reachable array {number}", where, stays=True)
+        _add(packed, array, f"reachable array {number} (", where, stays=True, checked=checked)
     for name, (array, read_only) in variables.items():
-        _add(packed, array, name, name, stays=False, read_only=read_only, granule=4)
-    return Packed(bytes(block), packed.pointers, packed.buffers, packed.labels, packed.keep)
+        _add(packed, array, f"{name} (", name, stays=False, read_only=read_only, granule=4)
+    return replace(packed, parameters=bytes(block))
 
 
 def _is_pointer(argument: Any, where: str) -> bool:
@@ -117,6 +140,7 @@ def _add(
     stays: bool,
     read_only: bool | None = None,
     granule: int | None = None,
+    checked: bool = False,
 ) -> None:
     if not array.flags.c_contiguous:
         raise EmulatorError(f"{where} is not C-contiguous")
@@ -126,6 +150,7 @@ def _add(
     base = array
     while isinstance(base.base, np.ndarray):
         base = base.base
+    unwritten = mask_of(array) if checked else None
     packed.buffers.append(
         CBuffer(
             address,
@@ -134,10 +159,11 @@ def _add(
             not array.flags.writeable if read_only is None else read_only,
             stays,
             (address - base.ctypes.data) % 256,
+            None if unwritten is None else unwritten.ctypes.data,
         )
     )
     size = f"{array.nbytes} bytes"
     if granule is None:
         size = f"{array.dtype} array of shape {array.shape}, {size}"
-    packed.labels.append(f"{label} ({size})")
-    packed.keep.append(array)
+    packed.labels.append(f"{label}{size})")
+    packed.keep.append((array, unwritten))

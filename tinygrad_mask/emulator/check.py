@@ -22,7 +22,6 @@ expected.
 
 import argparse
 import importlib.util
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ import numpy as np
 
 from tinygrad_mask.emulator.abi import ORDERS
 from tinygrad_mask.emulator.errors import EmulatorError, KernelError
+from tinygrad_mask.emulator.headers import gather
 from tinygrad_mask.emulator.program import Program
 
 
@@ -108,11 +108,11 @@ def check_file(
         raise CheckError(f"{script} is not there: it says what to launch of {path.name}")
     settings = _load(script)
     folders = [path.parent, *(script.parent / folder for folder in settings.get("INCLUDE", ()))]
-    source = path.read_text()
+    source, headers = gather(path.read_text(), path.parent, folders[1:])
     program = Program(
         source,
         name=path.name,
-        headers=find_headers(source, folders),
+        headers=headers,
         arch=arch,
         options=settings.get("OPTIONS", ("-std=c++17", "-ftz=true")),
         name_expressions=settings.get("NAME_EXPRESSIONS", ()),
@@ -133,22 +133,6 @@ def _load(script: Path) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return vars(module)
-
-
-def find_headers(source: str, folders: Sequence[Path]) -> dict[str, str]:
-    """Return the contents of what a source includes, and what that does, by name.
-
-    What is in none of the folders is left for the compiler to complain about.
-    """
-    headers: dict[str, str] = {}
-    todo = [source]
-    while todo:
-        for name in re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', todo.pop(), re.M):
-            file = next((f for folder in folders if (f := folder / name).is_file()), None)
-            if name not in headers and file is not None:
-                headers[name] = file.read_text()
-                todo.append(headers[name])
-    return headers
 
 
 def _check(program: Program, launch: Launch, seed: int) -> Iterator[str]:

@@ -8,7 +8,6 @@ from tinygrad_mask.emulator.instructions import split_types, unsupported
 from tinygrad_mask.emulator.ptx import Instruction, Name, Register, Vector
 
 _REFUSED = {
-    "vprintf": "printf",
     "malloc": "the device's heap",
     "free": "the device's heap",
 }
@@ -85,8 +84,14 @@ def call(emitter: Emitter, instruction: Instruction, functions: Mapping[str, boo
     if not isinstance(callee, Name):
         raise unsupported(instruction)
     if callee.name == "__assertfail":
-        text = f"load<const char *>({arguments[0]})"
-        return f"R->fail(T, {emitter.site(instruction)}, ASSERTION, {text});"
+        condition, file, function = (f"load<const char *>({arguments[i]})" for i in (0, 1, 3))
+        line = f"load<u32>({arguments[2]})"
+        site = emitter.site(instruction)
+        return f"R->assertion(T, {site}, {condition}, {file}, {line}, {function});"
+    if callee.name == "vprintf":
+        texts = ", ".join(f"load<const char *>({argument})" for argument in arguments)
+        site = emitter.site(instruction)
+        return f"store<u32>({results[0]}, R->print(T, {site}, {texts}));"
     if not functions.get(callee.name):
         what = _REFUSED.get(callee.name, f"a call of {callee.name}, which has no body")
         raise unsupported(instruction, what)
@@ -153,16 +158,16 @@ def vote(emitter: Emitter, instruction: Instruction) -> str:
         raise unsupported(instruction)
     target, predicate, mask_operand = instruction.operands
     value, mask = emitter.value(predicate, "pred"), emitter.value(mask_operand, "u32")
-    ballot = f"(u32)R->meet(T, {emitter.site(instruction)}, WARP_BALLOT, {mask}, "
+    ballot = f"R->meet(T, {emitter.site(instruction)}, WARP_BALLOT, {mask}, "
     if modifiers[1] == "ballot":
-        return emitter.write(target, types[0], f"{ballot}{value}, 0)")
+        return emitter.write(target, types[0], f"(u32){ballot}{value}, 0)")
     if modifiers[1] == "any":
-        return emitter.write(target, "pred", f"{ballot}{value}, 0) != 0")
+        return emitter.write(target, "pred", f"(u32){ballot}{value}, 0) != 0")
     if modifiers[1] == "all":
-        return emitter.write(target, "pred", f"{ballot}!({value}), 0) == 0")
+        return emitter.write(target, "pred", f"(u32){ballot}!({value}), 0) == 0")
     if modifiers[1] == "uni":
-        test = emitter.write(target, "pred", f"q_ == 0 || q_ == taking_part(T, {mask})")
-        return f"{{ u32 q_ = {ballot}{value}, 0); {test} }}"
+        test = emitter.write(target, "pred", "(u32)q_ == 0 || (u32)q_ == q_ >> 32")
+        return f"{{ u64 q_ = {ballot}{value}, 0); {test} }}"
     raise unsupported(instruction)
 
 
@@ -172,16 +177,14 @@ def match(emitter: Emitter, instruction: Instruction) -> str:
     target, predicate = first_of(instruction.operands[0])
     value = emitter.value(instruction.operands[1], type_name)
     mask = emitter.value(instruction.operands[2], "u32")
-    same = (
-        f"u32 q_ = (u32)R->meet(T, {emitter.site(instruction)}, WARP_MATCH, {mask}, {value}, 0); "
-    )
+    same = f"u64 q_ = R->meet(T, {emitter.site(instruction)}, WARP_MATCH, {mask}, {value}, 0); "
     if sorted(modifiers) == ["any", "sync"]:
-        return f"{{ {same}{emitter.write(target, 'b32', 'q_')} }}"
+        return f"{{ {same}{emitter.write(target, 'b32', '(u32)q_')} }}"
     if sorted(modifiers) == ["all", "sync"]:
-        writes = emitter.write(target, "b32", "all_ ? q_ : 0")
+        writes = emitter.write(target, "b32", "all_ ? (u32)q_ : 0")
         if predicate is not None:
             writes += " " + emitter.write(predicate, "pred", "all_")
-        return f"{{ {same}bool all_ = q_ == taking_part(T, {mask}); {writes} }}"
+        return f"{{ {same}bool all_ = (u32)q_ == q_ >> 32; {writes} }}"
     raise unsupported(instruction)
 
 

@@ -65,6 +65,8 @@ SPECIAL_REGISTERS = {
     "%lanemask_ge": "~((1u << T->lane) - 1)",
     "%dynamic_smem_size": "B->dynamic_bytes",
     "WARP_SZ": "32u",
+    # Where a cooperative launch would keep its grid's barrier: this is none.
+    **{f"%envreg{i}": "0u" for i in range(32)},
 }
 
 
@@ -190,6 +192,18 @@ class Emitter:
         if narrow:
             return f"(u64)({self.value(base, 'u32')} + {offset & 0xFFFFFFFF:#x}u)"
         return f"({self.value(base, 'u64')} + {offset & 0xFFFFFFFFFFFFFFFF:#x}ull)"
+
+    def is_within(self, operand: Operand, size: int) -> bool:
+        """Tell whether so many bytes at an address are plainly within a parameter, by its name."""
+        if not isinstance(operand, Address) or not isinstance(operand.base, Name):
+            return False
+        name, offset = operand.base.name, operand.base.offset + operand.offset
+        known = (
+            *self.function.parameters,
+            *self.function.results,
+            *self.function.call_parameters,
+        )
+        return any(v.name == name and 0 <= offset <= v.bytes - size for v in known)
 
     def site(self, instruction: Instruction, action: str = "") -> int:
         """Return the number under which the runtime reports an instruction."""

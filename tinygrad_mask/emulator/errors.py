@@ -16,6 +16,7 @@ KINDS = (
     "trap",
     "assertion",
     "endless loop",
+    "uninitialised global memory",
 )
 """What a finding can be, in the order of the runtime's `Kind` (abi.h)."""
 
@@ -45,6 +46,9 @@ class KernelError(EmulatorError):
             innermost first.
         block: `blockIdx` of the thread.
         thread: `threadIdx` of the thread.
+        other: File and line of the other access, of a race.
+
+    `findings` has all findings of the launch, this one first.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class KernelError(EmulatorError):
         callers: Sequence[tuple[str, int]] = (),
         block: tuple[int, int, int],
         thread: tuple[int, int, int],
+        other: tuple[str, int] | None = None,
     ) -> None:
         inlined = "".join(f", called at {f}:{n}" for f, n in callers)
         super().__init__(
@@ -71,3 +76,5 @@ class KernelError(EmulatorError):
         self.callers = tuple(callers)
         self.block = block
         self.thread = thread
+        self.other = other
+        self.findings: tuple[KernelError, ...] = (self,)

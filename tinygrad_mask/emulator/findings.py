@@ -8,6 +8,7 @@ from tinygrad_mask.emulator.errors import KINDS, KernelError
 from tinygrad_mask.emulator.translate import Description, SiteInfo
 
 _ACCESSES = {1: "read", 2: "write", 5: "atomic read", 6: "atomic write", 7: "atomic operation"}
+_ACCESSES[15] = "compare-and-swap"
 _PAST = {1: "read", 2: "written", 5: "read", 6: "written atomically", 7: "changed atomically"}
 
 
@@ -32,11 +33,13 @@ def kernel_error(
     kernel: str,
     description: Description,
     labels: Sequence[str],
+    parameters: Sequence[str],
     dynamic_bytes: int,
 ) -> KernelError:
     """Return a finding as an exception.
 
-    `labels` are the names of the buffers in the order in which the runtime was given them.
+    `labels` are the names of the buffers in the order in which the runtime was given them,
+    `parameters` those of the kernel's parameters.
     """
     site = description.sites[finding.site]
     kind = KINDS[finding.kind]
@@ -48,7 +51,8 @@ def kernel_error(
     elif kind in ("trap", "assertion"):
         detail = text or f"the kernel executed '{site.text}'"
     else:
-        detail = _access(finding, kind, description, labels, dynamic_bytes)
+        detail = _access(finding, kind, description, labels, parameters, dynamic_bytes)
+    other = description.sites[finding.other_site] if kind == "race" else None
     return KernelError(
         kind,
         detail,
@@ -58,6 +62,7 @@ def kernel_error(
         callers=site.callers,
         block=_triple(finding.block),
         thread=_triple(finding.thread),
+        other=(other.file, other.line) if other else None,
     )
 
 
@@ -73,6 +78,7 @@ def _access(
     kind: str,
     description: Description,
     labels: Sequence[str],
+    parameters: Sequence[str],
     dynamic_bytes: int,
 ) -> str:
     space, access = SPACES[finding.space], _ACCESSES[finding.access]
@@ -88,6 +94,8 @@ def _access(
         where = f"byte {offset} of the thread's local arrays"
         if number >= 0:
             where += f" ({number} bytes)"
+    elif space == "parameter":
+        where = f"byte {offset} of {parameters[number] if number >= 0 else 'no parameter'}"
     elif number >= 0:
         where = f"byte {offset} of {labels[number]}"
     elif offset == 0:
@@ -102,6 +110,8 @@ def _access(
         return f"{what}: the address is not a multiple of {finding.bytes}"
     if kind == "uninitialised shared memory":
         return f"{what}, which nobody has written in this block"
+    if kind == "uninitialised global memory":
+        return f"{what}, which nobody has written"
     if kind == "asynchronous copy not waited for":
         return f"{what}, which a copy begun {_other(finding, description)} may not have reached yet"
     return what

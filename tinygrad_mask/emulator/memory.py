@@ -8,7 +8,14 @@ _SPACES = ("global", "shared", "local", "const", "param")
 _SCOPES = {"cta", "cluster", "gpu", "sys"}
 _STRONG = {"relaxed", "acquire", "release", "acq_rel", "mmio"}
 _CACHES = {"ca", "cg", "cs", "lu", "cv", "wb", "wt", "nc", "weak", "volatile", "unified"}
-_SPACE_CODES = {"global": "GLOBAL", "shared": "SHARED", "local": "LOCAL", "generic": "GENERIC"}
+_SPACE_CODES = {
+    "global": "GLOBAL",
+    "shared": "SHARED",
+    "local": "LOCAL",
+    "generic": "GENERIC",
+    "const": "CONSTANT",
+    "param": "PARAMETER",
+}
 
 
 def _space(modifiers: list[str]) -> tuple[str, list[str]]:
@@ -34,13 +41,39 @@ def told(
     access: str,
     action: str,
 ) -> str:
-    """Return the statement that tells the runtime of an access, where the mode wants it."""
-    if emitter.mode == "fast" or space in ("const", "param"):
+    """Return the statement that tells the runtime of an access, where count mode wants it."""
+    if emitter.mode != "count" or space in ("const", "param", "local"):
         return ""
-    if emitter.mode == "count" and space == "local":
-        return ""
+    return f"{_access(emitter, instruction, operand, space, size, access, action)}; "
+
+
+def _access(
+    emitter: Emitter,
+    instruction: Instruction,
+    operand: Operand,
+    space: str,
+    size: int | str,
+    access: str,
+    action: str,
+) -> str:
     address, site = emitter.address(operand, space), emitter.site(instruction, action)
-    return f"R->access(T, {site}, {address}, {size}, {_SPACE_CODES[space]}, {access}); "
+    return f"R->access(T, {site}, {address}, {size}, {_SPACE_CODES[space]}, {access})"
+
+
+def _place(
+    emitter: Emitter,
+    instruction: Instruction,
+    operand: Operand,
+    space: str,
+    size: int,
+    access: str,
+    action: str,
+) -> str:
+    """Return the C++ expression of the host's address of an access, checked in check mode."""
+    known = space == "param" and emitter.is_within(operand, size)
+    if emitter.mode != "check" or known:
+        return _pointer(emitter, operand, space)
+    return _access(emitter, instruction, operand, space, size, access, action)
 
 
 def load_store(emitter: Emitter, instruction: Instruction) -> str:
@@ -74,7 +107,8 @@ def load_store(emitter: Emitter, instruction: Instruction) -> str:
             parts.append(f"store<{c_type}>({at}, {emitter.value(item, type_name)});")
         elif item != Name("_"):
             parts.append(emitter.write(item, type_name, f"load<{c_type}>({at})"))
-    return f"{{ {check}char *a_ = {_pointer(emitter, address, space)}; {' '.join(parts)} }}"
+    place = _place(emitter, instruction, address, space, width * count, access, action)
+    return f"{{ {check}char *a_ = {place}; {' '.join(parts)} }}"
 
 
 _ATOMICS = {
@@ -111,7 +145,7 @@ def atomic(emitter: Emitter, instruction: Instruction) -> str:
     floating = type_name in ("f32", "f64", *_SMALL_SUMS)
     if floating and operation not in ("add", "exch"):
         raise unsupported(instruction)
-    if len(operands) != (3 if operation == "cas" else 2) or space not in _SPACE_CODES:
+    if len(operands) != (3 if operation == "cas" else 2) or space in ("const", "param"):
         raise unsupported(instruction)
     c_type = C_TYPES[type_name]
     if operation != "add":
@@ -127,11 +161,12 @@ def atomic(emitter: Emitter, instruction: Instruction) -> str:
     if operation == "cas":
         values += f"{c_type} c_ = {emitter.value(operands[2], type_name)}; "
         captured = "b_, c_"
-    access = "STRONG_WRITE" if operation == "exch" else "ATOMIC"
+    access = {"exch": "STRONG_WRITE", "cas": "COMPARE_AND_SWAP"}.get(operation, "ATOMIC")
     size = type_bytes(type_name)
     check = told(emitter, instruction, operands[0], space, size, access, "atomic")
+    place = _place(emitter, instruction, operands[0], space, size, access, "atomic")
     call = (
-        f"{c_type} old_ = atomic<{c_type}>({_pointer(emitter, operands[0], space)}, "
+        f"{c_type} old_ = atomic<{c_type}>({place}, "
         f"[{captured}]({c_type} x_) {{ return {function}; }}); "
     )
     return f"{{ {check}{values}{call}{emitter.write(target, type_name, 'old_')} }}"

@@ -1,26 +1,31 @@
 """Programs and their kernels: compile, cache, launch."""
 
+import contextlib
 import ctypes
 import functools
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from pathlib import Path
+from typing import Any, Literal, TextIO, overload
 
 import numpy as np
 
+from tinygrad_mask.emulator import headers as standard
 from tinygrad_mask.emulator import nvrtc
 from tinygrad_mask.emulator.abi import (
     MODES,
     ORDERS,
     CBuffer,
+    CExtent,
     CFinding,
     CLaunch,
     CPointer,
-    CSharedVariable,
+    CResult,
 )
 from tinygrad_mask.emulator.arguments import pack
 from tinygrad_mask.emulator.cache import cached, digest
@@ -29,8 +34,12 @@ from tinygrad_mask.emulator.errors import EmulatorError
 from tinygrad_mask.emulator.findings import kernel_error
 from tinygrad_mask.emulator.ptx import PtxModule, PtxVariable
 from tinygrad_mask.emulator.ptx_parser import parse_module
+from tinygrad_mask.emulator.signatures import Parameter, parameters
 from tinygrad_mask.emulator.toolchain import compile_kernel, kernel_key, load_runtime
 from tinygrad_mask.emulator.translate import RED_ZONE, Description, translate
+
+MOST_LOCAL_BYTES = 512 * 1024
+"""Local memory that a thread may have, on every architecture."""
 
 Dimensions = tuple[int, int, int]
 
@@ -68,9 +77,13 @@ class Program:
         name: What the file is called in messages.
         headers: Contents of what it includes, by name.
         arch: "sm_75", "sm_90", ...
-        options: Options of NVRTC; line information is always added.
+        options: Options of NVRTC; line information is always added. With "-G" nothing is
+            optimised away, and nothing is inlined.
         name_expressions: Instances of templates to make, such as `scale<float, 4>`; kernels that
             are `extern "C"` need none.
+
+    Standard headers such as `<stdint.h>` and `<cassert>` need not be given, nor those of CUDA, such
+    as `<cuda_fp16.h>`, where the wheels that have them are installed.
 
     Compilation is put off until a function is asked for, and what it gives is cached on disk.
     """
@@ -99,14 +112,24 @@ class Program:
     @functools.cached_property
     def _compiled(self) -> tuple[str, dict[str, str]]:
         """The PTX and the symbols of the name expressions."""
+        lines = [] if {"-G", "--device-debug"} & set(self.options) else ["-lineinfo"]
+        options = [*lines, *(o for o in self.options if o != "-lineinfo")]
+        names = {
+            n for text in (self.source, *self.headers.values()) for n in standard.included(text)
+        }
+        headers, environment = dict(self.headers), ""
+        if names - set(headers):
+            headers |= {n: t for n, t in standard.STANDARD_HEADERS.items() if n not in headers}
+            options += [f"-I{folder}" for folder in standard.include_folders()]
+            environment = standard.identity()
 
         def make() -> dict[str, bytes]:
             compiled = nvrtc.compile_source(
                 self.source,
                 name=self.name,
                 arch=self.arch.replace("sm_", "compute_"),
-                headers=self.headers,
-                options=["-lineinfo", *(o for o in self.options if o != "-lineinfo")],
+                headers=headers,
+                options=options,
                 name_expressions=self.name_expressions,
             )
             ptx = self._with_plain_names(compiled.ptx)
@@ -115,8 +138,8 @@ class Program:
                 "names.json": json.dumps(compiled.names).encode(),
             }
 
-        parts = [nvrtc.identity(), self.arch, self.name, self.source, *self.options]
-        parts += [part for item in self.headers.items() for part in item]
+        parts = [nvrtc.identity(), environment, self.arch, self.name, self.source, *self.options]
+        parts += [part for item in headers.items() for part in item]
         parts += ["name expressions", *self.name_expressions]
         files = cached(digest("ptx", *parts), make)
         return files["kernels.ptx"].read_text(), json.loads(files["names.json"].read_text())
@@ -183,8 +206,24 @@ class Program:
             if re.search(r"^\s*(\.\w+\s+)*\.(global|const)\s", self.ptx, re.M):
                 for name, (space, variable) in self.module.variables.items():
                     if space != "shared":
-                        self._variables[name] = (_initial_bytes(variable), space == "const")
+                        self._variables[name] = (_aligned_bytes(variable), space == "const")
+                self.reset_variables()
         return self._variables
+
+    def reset_variables(self) -> None:
+        """Give each variable outside of functions the value that it begins with."""
+        for name, (array, _) in self.variables.items():
+            array[:] = _initial_bytes(self.module.variables[name][1])
+
+
+def _aligned_bytes(variable: PtxVariable) -> np.ndarray:
+    """Return memory for a variable: aligned to what it declares, and to no more."""
+    size = max(variable.bytes, 1)
+    memory = np.zeros(size + 1024, np.uint8)
+    align = max(variable.align, 1)
+    start = (align if align < 256 else 0) - memory.ctypes.data
+    start %= max(256, align)
+    return memory[start : start + size]
 
 
 def _initial_bytes(variable: PtxVariable) -> np.ndarray:
@@ -235,6 +274,13 @@ class Kernel:
             max_registers=single("maxnreg"),
         )
 
+    @functools.cached_property
+    def parameters(self) -> tuple[Parameter, ...] | None:
+        """Names and types of the parameters as the source declares them; None if not found."""
+        program = self.program
+        count = len(program.module.functions[self.symbol].parameters)
+        return parameters(self.name, [program.source, *program.headers.values()], count)
+
     def _load(self, mode: str) -> tuple[Description, int, ctypes.CDLL]:
         """Return what a launch in a mode needs, compiled if it is not yet."""
         with self._lock:
@@ -268,6 +314,8 @@ class Kernel:
         mode: Literal["fast", "check"] = ...,
         order: str = ...,
         seed: int = ...,
+        stop_after: int = ...,
+        output: TextIO | None = ...,
     ) -> None: ...
     @overload
     def launch(
@@ -281,6 +329,8 @@ class Kernel:
         mode: Literal["count"],
         order: str = ...,
         seed: int = ...,
+        stop_after: int = ...,
+        output: TextIO | None = ...,
     ) -> Counts: ...
     @overload
     def launch(
@@ -294,6 +344,8 @@ class Kernel:
         mode: str,
         order: str = ...,
         seed: int = ...,
+        stop_after: int = ...,
+        output: TextIO | None = ...,
     ) -> Counts | None: ...
     def launch(
         self,
@@ -306,6 +358,8 @@ class Kernel:
         mode: str = "fast",
         order: str = "forward",
         seed: int = 0,
+        stop_after: int = 1,
+        output: TextIO | None = None,
     ) -> Counts | None:
         """Run the kernel over a grid, to its end.
 
@@ -322,26 +376,40 @@ class Kernel:
             order: In which order blocks and threads get their turns: "forward", "reverse" or
                 "random".
             seed: Of the random order.
+            stop_after: In check mode the launch ends after so many findings; each kind is reported
+                once at each instruction. What stops a block ends the launch at once.
+            output: Where to write what the kernel prints; by default `sys.stdout`.
 
         Returns what was counted in mode "count". Raises `KernelError` for what the kernel does
-        wrong, `EmulatorError` for a launch that could not begin.
+        wrong (the first; its `findings` are all), `EmulatorError` for a launch that could not
+        begin. After a `KernelError` the variables of the program are what they were before.
         """
         if mode not in MODES or order not in ORDERS:
             raise EmulatorError(f"mode is one of {list(MODES)}, order one of {list(ORDERS)}")
         description, entry, _ = self._load(mode)
         grid_size, block_size = self._check_sizes(description, grid, block, shared_bytes)
+        variables = self.program.variables
         packed = pack(
-            self.name, description.parameters, arguments, reachable, self.program.variables
+            self.name,
+            description.parameters,
+            self.parameters,
+            arguments,
+            reachable,
+            variables,
+            checked=mode == "check",
         )
+        if mode == "check":
+            self._check_memory(sum(buffer.bytes for buffer in packed.buffers))
+        before = {name: array.copy() for name, (array, _) in variables.items()}
         launch = CLaunch()
         parameters = ctypes.create_string_buffer(packed.parameters, len(packed.parameters) + 1)
         buffers = (CBuffer * len(packed.buffers))(*packed.buffers)
         pointers = (CPointer * len(packed.pointers))(*packed.pointers)
-        shared = (CSharedVariable * len(description.shared))(
-            *(
-                CSharedVariable(s.offset, shared_bytes if s.dynamic else s.bytes)
-                for s in description.shared
-            )
+        extents = (CExtent * len(description.parameters))(
+            *(CExtent(p.offset, p.bytes) for p in description.parameters)
+        )
+        shared = (CExtent * len(description.shared))(
+            *(CExtent(s.offset, shared_bytes if s.dynamic else s.bytes) for s in description.shared)
         )
         counters = np.zeros(len(description.pieces) if mode == "count" else 0, np.uint64)
         memory = np.zeros((len(description.sites) if mode == "count" else 0, 5), np.uint64)
@@ -351,7 +419,9 @@ class Kernel:
         launch.parameter_bytes = len(packed.parameters)
         launch.pointers, launch.pointer_count = ctypes.addressof(pointers), len(pointers)
         launch.buffers, launch.buffer_count = ctypes.addressof(buffers), len(buffers)
-        launch.variable_count = len(self.program.variables)
+        launch.variable_count = len(variables)
+        launch.parameter_extents = ctypes.addressof(extents)
+        launch.parameter_count = len(extents)
         launch.shared, launch.shared_count = ctypes.addressof(shared), len(shared)
         launch.counters, launch.counter_count = counters.ctypes.data, len(counters)
         launch.sectors = sectors.ctypes.data
@@ -364,10 +434,22 @@ class Kernel:
         launch.suspends, launch.partial = description.suspends, description.partial
         launch.flush, launch.warp_accesses = description.flush, 1024
         launch.interruptible = threading.current_thread() is threading.main_thread()
-        finding = CFinding()
-        code = load_runtime().emulator_launch(ctypes.byref(launch), ctypes.byref(finding))
+        found = (CFinding * max(stop_after, 1))()
+        result = CResult(found, len(found))
+        code = load_runtime().emulator_launch(ctypes.byref(launch), ctypes.byref(result))
+        if result.printed:
+            text = ctypes.string_at(result.printed, result.printed_bytes)
+            load_runtime().emulator_free(ctypes.c_void_p(result.printed))
+            print(text.decode(errors="replace"), end="", file=output or sys.stdout)
         if code == 1:
-            raise kernel_error(finding, self.name, description, packed.labels, shared_bytes)
+            for name, array in before.items():
+                variables[name][0][:] = array
+            errors = tuple(
+                kernel_error(f, self.name, description, packed.labels, packed.names, shared_bytes)
+                for f in found[: result.count]
+            )
+            errors[0].findings = errors
+            raise errors[0]
         if code:
             raise EmulatorError(f"there is not enough memory to run {self.name} in mode {mode}")
         if mode != "count":
@@ -410,7 +492,38 @@ class Kernel:
                 f"{self.name} asks for {total} bytes of shared memory a block, "
                 f"{self.program.arch} has {limit}"
             )
+        if description.local_bytes > MOST_LOCAL_BYTES:
+            raise EmulatorError(
+                f"{self.name}: expected at most {MOST_LOCAL_BYTES} bytes of local memory per "
+                f"thread, got {description.local_bytes}; no GPU has more"
+            )
         return grid_size, block_size
+
+    def _check_memory(self, size: int) -> None:
+        """Refuse arrays that check mode, which copies them, has no memory for."""
+        available = available_memory()
+        if size > available:
+            raise EmulatorError(
+                f"{self.name}: expected arrays of at most {_gib(available)} in all, which this "
+                f"machine has free, got {_gib(size)}; check with smaller arrays"
+            )
+
+
+def available_memory() -> int:
+    """Return how many bytes of memory the process may still take."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        text = Path("/proc/meminfo").read_text()
+        match = re.search(r"MemAvailable:\s+(\d+) kB", text)
+        free = int(match[1]) * 1024 if match else free
+    with contextlib.suppress(OSError, ValueError):  # a container's own limit
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    return free
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def _three(sizes: int | Sequence[int]) -> Dimensions:

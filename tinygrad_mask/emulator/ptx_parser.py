@@ -33,7 +33,7 @@ _FUNCTION = re.compile(
     r"(?:\((?P<results>[^)]*)\)\s*)?(?P<name>[\w$]+)\s*(?:\((?P<parameters>[^)]*)\))?(?P<rest>[^{;]*)"
 )
 _VARIABLE = re.compile(
-    r"(?:\.(?:visible|extern|weak|common)\s+)*\.(?P<space>global|const|shared|local|param|reg)\s+"
+    r"(?:\.(?:visible|extern|weak|common)\s+)*\.(?P<space>global|const|shared|local|param|reg)\s*(?=\.)"
     r"(?:\.attribute\([^)]*\)\s*)?(?:\.align\s+(?P<align>\d+)\s+)?"
     r"(?:\.v(?P<vector>[248])\s+)?\.(?P<type>\w+)\s+"
     r"(?:\.ptr\s+(?:\.(?:global|const|local|shared)\s+)?(?:\.align\s+\d+\s+)?)?(?P<name>%?[\w$]+)(?P<dimensions>(?:\[\d*\])*)(?:\s*=\s*(?P<initial>.*))?",
@@ -222,7 +222,7 @@ class _BodyParser:
             function.statements.append(self.instruction(text, line))
         elif match := _LOCATION.match(text):
             self.locate(match)
-        elif match := re.match(r"\.reg\s+\.(\w+)\s+(.*)", text, re.S):
+        elif match := re.match(r"\.reg\s*\.(\w+)\s+(.*)", text, re.S):
             type_bytes(match[1])
             for name in match[2].split(","):
                 self.registers(name.strip(), match[1])
@@ -326,7 +326,7 @@ def _integer(text: str) -> int:
 def _split(text: str) -> list[str]:
     """Split at the commas outside of brackets."""
     if not re.search(r"[\[({]", text):
-        return [part.strip() for part in text.split(",")] if text else []
+        return [part.strip() for part in text.split(",")] if text.strip() else []
     parts, depth, current = [], 0, ""
     for character in text:
         depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(character, 0)

@@ -32,7 +32,13 @@ from tinygrad_mask.emulator.ptx import (
 from tinygrad_mask.emulator.ptx_parser import parse_body
 
 RED_ZONE = 128
-"""Bytes of nothing between shared variables in check mode."""
+"""Bytes of nothing between shared variables, and between parameters, in check mode."""
+
+
+RESERVED_BYTES = 1024
+"""Shared memory that the system keeps for itself, on devices from sm_80 on."""
+_RESERVED = "%reserved_smem_offset"
+_RESERVED_OFFSETS = {"begin": 0, "0": 0, "1": 0, "end": RESERVED_BYTES, "cap": RESERVED_BYTES}
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Description:
     static_bytes: int = 0
     """Static shared memory on the device."""
     stack_bytes: int = 0
+    local_bytes: int = 0
+    """Local arrays of a thread, of the deepest chain of calls."""
     suspends: bool = False
     """Threads may have to wait for one another."""
     partial: bool = False
@@ -229,6 +237,14 @@ class _Translator:
             shared.append(SharedInfo(variable.name, position, variable.bytes, False))
             symbols[variable.name] = f"{position}u"
             position += variable.bytes + (RED_ZONE if self.mode == "check" else 0)
+        if any(name.startswith(_RESERVED) for name in used):
+            # What the system keeps for itself at the beginning of shared memory; groups of threads
+            # larger than a warp have their barriers there.
+            position = -(-position // 16) * 16
+            shared.append(SharedInfo("reserved", position, RESERVED_BYTES, False))
+            for name, offset in _RESERVED_OFFSETS.items():
+                symbols[f"{_RESERVED}_{name}"] = f"{position + offset}u"
+            position += RESERVED_BYTES + (RED_ZONE if self.mode == "check" else 0)
         align = max([16, *(v.align for v in dynamic)])
         position = -(-position // align) * align
         for variable in dynamic:
@@ -241,12 +257,14 @@ class _Translator:
 
     def run(self) -> tuple[str, Description]:
         description, entry = self.description, self.entry
-        offset = 0
+        gap = RED_ZONE if self.mode == "check" else 0
+        offset = gap
         for parameter in entry.parameters:
-            offset = -(-offset // parameter.align) * parameter.align
+            align = max(parameter.align, 16) if gap else parameter.align
+            offset = -(-offset // align) * align
             kind = parameter.type if parameter.count == 1 else "b8"
             description.parameters.append(ParameterInfo(kind, parameter.bytes, offset))
-            offset += parameter.bytes
+            offset += parameter.bytes + gap
         code = [self.prototype(f) + ";" for f in self.functions[:-1]]
         code += [self.function(f) for f in self.functions]
         everything = [i for f in self.functions for i in _instructions(f)]
@@ -265,11 +283,29 @@ class _Translator:
             + sum(v.bytes + 16 for v in (*f.locals, *f.call_parameters))
             for f in self.functions
         )
+        if any(n == "vprintf" for i in everything for n in _referenced(i.operands)):
+            description.stack_bytes += 65536  # the host's own formatting
+        description.local_bytes = self.local_bytes()
         description.directives = {k: list(v) for k, v in entry.directives.items()}
         description.sites = [self.site_info(*site) for site in self.sites]
         description.pieces = [self.piece_info(p) for p in self.pieces]
         source = '#include "device.h"\n\nnamespace emulator {\n\n' + "\n\n".join(code) + "\n\n}\n"
         return source, description
+
+    def local_bytes(self) -> int:
+        """Return the bytes of local arrays in the deepest chain of calls."""
+        deepest: dict[str, int] = {}
+        for function in self.functions:  # those called come first
+            called = {
+                name
+                for i in _instructions(function)
+                if i.opcode == "call"
+                for name in _referenced(i.operands)
+            }
+            deepest[function.name] = sum(v.bytes for v in function.locals) + max(
+                (deepest.get(name, 0) for name in called), default=0
+            )
+        return deepest[self.entry.name]
 
     def file(self, place: Place | tuple[int, int]) -> str:
         return self.module.files.get(place[0], "?")

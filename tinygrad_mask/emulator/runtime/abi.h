@@ -16,7 +16,7 @@ using u64 = __UINT64_TYPE__;
 enum Mode : u32 { FAST, CHECK, COUNT };
 enum Order : u32 { FORWARD, REVERSE, RANDOM };
 
-enum Space : u32 { GLOBAL, SHARED, LOCAL, CONSTANT, GENERIC };
+enum Space : u32 { GLOBAL, SHARED, LOCAL, CONSTANT, GENERIC, PARAMETER };
 
 // Bits: reads, writes, is ordered by the memory system and so does not race with its like.
 enum Access : u32 {
@@ -25,7 +25,8 @@ enum Access : u32 {
     STRONG = 4,
     STRONG_READ = 5,
     STRONG_WRITE = 6,
-    ATOMIC = 7
+    ATOMIC = 7,
+    COMPARE_AND_SWAP = 15
 };
 
 // What a warp does together.
@@ -61,6 +62,7 @@ enum Kind : u32 {
     TRAP,
     ASSERTION,
     ENDLESS_LOOP,
+    UNINITIALISED_GLOBAL,
 };
 
 struct Thread;
@@ -80,13 +82,17 @@ struct Runtime {
     u32 (*barrier)(Thread*, u32 site, u32 id, u32 count, u32 reduction, u32 value);
     void (*arrive)(Thread*, u32 site, u32 id, u32 count);
     u64 (*meet)(Thread*, u32 site, u32 operation, u32 mask, u64 value, u32 source);
-    void (*access)(Thread*, u32 site, u64 address, u32 bytes, u32 space, u32 access);
+    // Where the access is to be made: elsewhere if it is wrong.
+    char* (*access)(Thread*, u32 site, u64 address, u32 bytes, u32 space, u32 access);
     void (*copy)(Thread*, u32 site, u32 target, const char* source, u32 bytes, u32 used);
     void (*commit)(Thread*);
     void (*wait)(Thread*, u32 groups, u32 uncommitted);
     void (*give_way)(Thread*);
     void (*looped)(Thread*, u32 site);
     void (*fail)(Thread*, u32 site, u32 kind, const char* text);
+    void (*assertion)(Thread*, u32 site, const char* condition, const char* file, u32 line,
+                      const char* function);
+    u32 (*print)(Thread*, u32 site, const char* format, const char* arguments);
 };
 
 // What all threads of a block share.
@@ -114,6 +120,7 @@ struct Buffer {
     u32 read_only;
     u32 stays;  // other memory points to it: it cannot be moved between guards
     u32 misalignment;  // of its first byte, from the multiple of 256 that an allocation begins at
+    u8* unwritten;  // 1 for each byte that nobody has written yet; null if there is none
 };
 
 // The parameter at this offset points to the first byte of this buffer.
@@ -121,7 +128,8 @@ struct Pointer {
     u32 offset, buffer;
 };
 
-struct SharedVariable {
+// A shared variable in shared memory, or a parameter in the parameter block.
+struct Extent {
     u32 offset, bytes;
 };
 
@@ -140,11 +148,12 @@ struct Launch {
     u64 parameter_bytes;
     const Pointer* pointers;
     const Buffer* buffers;  // arguments, then what is reachable, then variables
-    const SharedVariable* shared;
+    const Extent* shared;
+    const Extent* parameter_extents;
     u64* counters;
     MemoryCount* memory;
     u64* sectors;  // count mode: distinct 32-byte sectors of global memory read, and written
-    u32 pointer_count, buffer_count, variable_count, shared_count, counter_count, site_count;
+    u32 parameter_count, pointer_count, buffer_count, variable_count, shared_count, counter_count, site_count;
     u32 grid[3], block[3];
     u32 arena_bytes, dynamic_bytes, stack_bytes;
     u32 mode, order, seed, workers;
@@ -166,6 +175,15 @@ struct Finding {
     u32 threads, waiting, elsewhere, in_warp, exited;  // tally of a stuck block
     u32 mask, other_mask, lane;
     char text[256];
+};
+
+// What a launch gives. Of each kind of finding only the first at each instruction is recorded.
+struct Result {
+    Finding* findings;
+    u32 limit;  // how many findings end the launch
+    u32 count;
+    char* printed;  // what the kernel printed; to be freed by emulator_free
+    u64 printed_bytes;
 };
 
 }  // namespace emulator

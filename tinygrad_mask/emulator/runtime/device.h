@@ -23,13 +23,6 @@ OP T atomic(char* address, F function) {
 
 // ---- within a warp
 
-// The threads of a mask that there are.
-OP u32 taking_part(const Thread* thread, u32 mask) {
-    const u32* size = thread->block->size;
-    u32 lanes = size[0] * size[1] * size[2] - 32 * thread->warp;
-    return lanes >= 32 ? mask : mask & ((1u << lanes) - 1);
-}
-
 // The lane that a shuffle reads, and whether it is in range.
 enum Shuffle { UP, DOWN, BUTTERFLY, INDEXED };
 struct Source {

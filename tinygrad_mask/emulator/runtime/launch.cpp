@@ -2,6 +2,8 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -13,6 +15,7 @@
 #include "checker.h"
 #include "counter.h"
 #include "floats.h"
+#include "print.h"
 #include "worker.h"
 
 namespace emulator {
@@ -36,12 +39,13 @@ static u64 on_meet(Thread* thread, u32 site, u32 operation, u32 mask, u64 value,
     return fiber.worker->meet(fiber, site, operation, mask, value, source);
 }
 
-static void on_access_fast(Thread*, u32, u64, u32, u32, u32) {}
+static char* on_access_fast(Thread*, u32, u64, u32, u32, u32) { return nullptr; }
 
-static void on_access_count(Thread* thread, u32 site, u64 address, u32 bytes, u32 space,
-                            u32 access) {
+static char* on_access_count(Thread* thread, u32 site, u64 address, u32 bytes, u32 space,
+                             u32 access) {
     Fiber& fiber = fiber_of(thread);
     fiber.worker->counter()->access(fiber, site, address, bytes, Space(space), Access(access));
+    return nullptr;
 }
 
 static void on_copy(Thread* thread, u32 site, u32 target, const char* source, u32 bytes, u32 used) {
@@ -69,13 +73,26 @@ static void on_fail(Thread* thread, u32 site, u32 kind, const char* text) {
     fiber.worker->report(fiber, site, Kind(kind), finding);
 }
 
+static void on_assertion(Thread* thread, u32 site, const char* condition, const char* file,
+                         u32 line, const char* function) {
+    Fiber& fiber = fiber_of(thread);
+    Finding finding{};
+    std::snprintf(finding.text, sizeof finding.text, "`%s` failed at %s:%u in %s", condition, file,
+                  line, function);
+    fiber.worker->report(fiber, site, ASSERTION, finding);
+}
+
+static u32 on_print(Thread* thread, u32 site, const char* format, const char* arguments) {
+    return print(fiber_of(thread), site, format, arguments);
+}
+
 static const Runtime runtimes[3] = {
     {on_barrier, on_arrive, on_meet, on_access_fast, on_copy, on_commit, on_wait, on_give_way,
-     on_looped, on_fail},
+     on_looped, on_fail, on_assertion, on_print},
     {on_barrier, on_arrive, on_meet, check_access, on_copy, on_commit, on_wait, on_give_way,
-     on_looped, on_fail},
+     on_looped, on_fail, on_assertion, on_print},
     {on_barrier, on_arrive, on_meet, on_access_count, on_copy, on_commit, on_wait, on_give_way,
-     on_looped, on_fail},
+     on_looped, on_fail, on_assertion, on_print},
 };
 
 // ---- workers
@@ -139,7 +156,7 @@ private:
     struct sigaction before_{};
 };
 
-static void run(const Launch& launch, Finding& finding) {
+static void run(const Launch& launch, Result& result) {
     std::unique_ptr<Checker> checker;
     std::unique_ptr<Counter> counter;
     if (launch.mode == CHECK) checker = std::make_unique<Checker>(launch);
@@ -156,7 +173,7 @@ static void run(const Launch& launch, Finding& finding) {
         char* pointer = address(launch.pointers[i].buffer);
         std::memcpy(bytes + launch.pointers[i].offset, &pointer, sizeof pointer);
     }
-    Progress progress(launch, finding);
+    Progress progress(launch, result);
     progress.parameters = bytes;
     progress.runtime = &runtimes[launch.mode];
     for (u32 i = launch.buffer_count - launch.variable_count; i < launch.buffer_count; ++i)
@@ -183,20 +200,30 @@ static void run(const Launch& launch, Finding& finding) {
     work();
     for (std::thread& other : others) other.join();
     if (error) std::rethrow_exception(error);
-    if (checker) checker->guards().copy_back();
+    if (checker) checker->copy_back();
+    if (!progress.printed.empty()) {
+        result.printed = static_cast<char*>(std::malloc(progress.printed.size()));
+        if (!result.printed) throw std::bad_alloc();
+        result.printed_bytes = progress.printed.size();
+        std::memcpy(result.printed, progress.printed.data(), progress.printed.size());
+    }
 }
 
 }  // namespace emulator
 
 // 0 if it ran, 1 if something was found, 2 if memory ran out.
 extern "C" __attribute__((visibility("default"))) int emulator_launch(
-    const emulator::Launch* launch, emulator::Finding* finding) {
+    const emulator::Launch* launch, emulator::Result* result) {
     using namespace emulator;
     try {
         Interrupts interrupts(launch->interruptible);
-        run(*launch, *finding);
+        run(*launch, *result);
     } catch (const std::bad_alloc&) {
         return 2;
     }
-    return finding->kind ? 1 : 0;
+    return result->count ? 1 : 0;
+}
+
+extern "C" __attribute__((visibility("default"))) void emulator_free(char* printed) {
+    std::free(printed);
 }

@@ -116,6 +116,12 @@ std::array<Races::Byte, 4>& Races::split(Cell& cell) {
 
 const Stamp* Races::touch(Byte& byte, const Stamp& me, bool shared, Access access, Access& other) {
     const bool plain = !(access & STRONG), writes = access & WRITE;
+    if (access == COMPARE_AND_SWAP) {
+        std::vector<Stamp>& own = byte.reads.own;
+        own.erase(std::remove_if(own.begin(), own.end(),
+                                 [&](const Stamp& s) { return s.thread() == me.thread(); }),
+                  own.end());
+    }
     other = WRITE;
     if (races(byte.write, me.thread(), shared)) return &byte.write;
     other = ATOMIC;

@@ -56,7 +56,8 @@ public:
     void arrive(u32 thread, u32 barrier);  // at a barrier of a part of the block
     void depart(u32 thread, u32 barrier);  // from it
 
-    // Remembers an access; false if it races, with what.
+    // Remembers an access; false if it races, with what. A COMPARE_AND_SWAP makes an earlier plain
+    // read by the same thread part of itself.
     bool access(const Memory& memory, u64 offset, u32 bytes, u32 thread, u32 site, Access access,
                 Conflict& conflict) {
         if (partial_ || access & STRONG || (offset | bytes) & ((1u << memory.shift) - 1))

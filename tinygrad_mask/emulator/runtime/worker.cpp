@@ -26,8 +26,8 @@ void unmap_memory(char* address, u64 bytes) {
 
 std::atomic<bool> Progress::interrupted{false};
 
-Progress::Progress(const Launch& l, Finding& f)
-    : launch(l), finding(f), parameters(l.parameters), runtime(nullptr) {
+Progress::Progress(const Launch& l, Result& r)
+    : launch(l), result(r), parameters(l.parameters), runtime(nullptr) {
     blocks = u64(l.grid[0]) * l.grid[1] * l.grid[2];
     step = 1, start = 0;
     if (l.order == REVERSE) step = blocks - 1, start = blocks - 1;
@@ -37,6 +37,17 @@ Progress::Progress(const Launch& l, Finding& f)
         while (std::gcd(step, blocks) != 1);
         start = random() % blocks;
     }
+}
+
+bool Progress::record(const Finding& finding) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (failed) return false;
+    const Finding *begin = result.findings, *end = begin + result.count;
+    bool known = std::any_of(begin, end, [&](const Finding& f) {
+        return f.kind == finding.kind && f.site == finding.site;
+    });
+    if (!known) result.findings[result.count++] = finding;
+    return result.count < result.limit;
 }
 
 Worker::~Worker() {
@@ -134,7 +145,10 @@ void Worker::start(void* argument) {
 void Worker::start_all(void* argument) {
     Worker& worker = *static_cast<Worker*>(argument);
     auto entry = worker.launch().entry;
-    for (u32 number : worker.order_) entry(&worker.fibers_[number]);
+    for (u32 number : worker.order_) {
+        entry(&worker.fibers_[number]);
+        if (worker.checker_) worker.checker_->settle(worker.fibers_[number]);
+    }
     void* unused;
     emulator_switch(&unused, worker.main_);
 }
@@ -161,6 +175,7 @@ void Worker::suspend(Fiber& fiber) {
 }
 
 void Worker::finish(Fiber& fiber) {
+    if (checker_) checker_->settle(fiber);
     fiber.state = State::DONE;
     --ready_, --live_;
     Warp& warp = warps_[fiber.warp];
@@ -169,7 +184,6 @@ void Worker::finish(Fiber& fiber) {
     for (u32 waiting = warp.waiting; waiting; waiting &= waiting - 1) {
         Fiber& other = fibers_[32 * fiber.warp + u32(__builtin_ctz(waiting))];
         if (!(other.mask >> fiber.lane & 1) || other.state != State::IN_WARP) continue;
-        if (checker_) report_missing_lanes(other, warp);
         complete_warp(other);
     }
     if (Fiber* other = next()) emulator_switch(&fiber.stack, other->stack);
@@ -178,13 +192,21 @@ void Worker::finish(Fiber& fiber) {
     __builtin_unreachable();
 }
 
-void Worker::report(const Fiber& fiber, u32 site, Kind kind, Finding finding) {
-    if (!progress_->failed.exchange(true)) {
-        finding.kind = kind, finding.site = site;
-        std::copy_n(block_.index, 3, finding.block);
-        std::copy_n(fiber.index, 3, finding.thread);
-        progress_->finding = finding;
-    }
+void Worker::note(const Fiber& fiber, u32 site, Kind kind, const Finding& found) {
+    Finding finding = found;
+    finding.kind = kind, finding.site = site;
+    std::copy_n(block_.index, 3, finding.block);
+    std::copy_n(fiber.index, 3, finding.thread);
+    if (!progress_->record(finding)) leave();
+}
+
+void Worker::report(const Fiber& fiber, u32 site, Kind kind, const Finding& finding) {
+    note(fiber, site, kind, finding);
+    leave();
+}
+
+void Worker::leave() {
+    progress_->failed = true;
     void* unused;
     emulator_switch(&unused, main_);
     __builtin_unreachable();
@@ -208,6 +230,7 @@ void Worker::looped(Fiber& fiber, u32 site) {
 
 u32 Worker::barrier(Fiber& fiber, u32 site, u32 id, u32 count, u32 reduction, u32 value,
                     bool wait) {
+    if (checker_) checker_->settle(fiber);
     Finding finding{};
     u32 expected = count ? count : threads_;
     if (id >= 16 || count % 32 || expected > (threads_ + 31) / 32 * 32) {
@@ -269,7 +292,13 @@ u64 Worker::meet(Fiber& fiber, u32 site, u32 operation, u32 mask, u64 value, u32
         std::strcpy(finding.text, "the lane is not in its own mask");
         report(fiber, site, WARP_MASK, finding);
     }
-    if (checker_ && (mask & warp.exited)) report_missing_lanes(fiber, warp);
+    if (checker_ && (mask & ~warp.existing)) {
+        Finding finding{};
+        finding.mask = mask, finding.other_mask = mask & ~warp.existing;
+        std::strcpy(finding.text, "the mask names lanes that the block does not have");
+        note(fiber, site, WARP_MASK, finding);
+    }
+    if (checker_ && operation == WARP_SYNC) checker_->settle(fiber);
     fiber.state = State::IN_WARP, --ready_;
     warp.waiting |= 1u << fiber.lane;
     if (!complete_warp(fiber)) suspend(fiber);
@@ -318,9 +347,10 @@ bool Worker::complete_warp(Fiber& fiber) {
             case WARP_SHUFFLE:
                 other.result = lanes >> other.source & 1 ? lane[other.source].value : ~u64(0);
                 break;
-            case WARP_BALLOT: other.result = votes; break;
+            // Lanes that have returned take no part in it; the upper half says which do.
+            case WARP_BALLOT: other.result = votes | u64(lanes) << 32; break;
             case WARP_MATCH:
-                other.result = 0;
+                other.result = u64(lanes) << 32;
                 for (u32 all = lanes; all; all &= all - 1)
                     if (lane[__builtin_ctz(all)].value == other.value) other.result |= all & -all;
                 break;
@@ -332,13 +362,6 @@ bool Worker::complete_warp(Fiber& fiber) {
     for (u32 rest = lanes; rest; rest &= rest - 1) resume(lane[__builtin_ctz(rest)]);
     warp.waiting &= ~lanes;
     return true;
-}
-
-void Worker::report_missing_lanes(const Fiber& fiber, const Warp& warp) {
-    Finding finding{};
-    finding.mask = fiber.mask, finding.other_mask = fiber.mask & warp.exited;
-    std::strcpy(finding.text, "the mask names lanes that have returned");
-    report(fiber, fiber.site, WARP_MASK, finding);
 }
 
 // No thread can go on.
@@ -381,14 +404,14 @@ void Worker::report_stuck() {
     }
     const Warp& warp = warps_[in_warp->warp];
     finding.mask = in_warp->mask;
-    finding.other_mask = in_warp->mask & warp.existing & ~warp.waiting;
+    finding.other_mask = in_warp->mask & warp.existing & ~warp.waiting & ~warp.exited;
     report(*in_warp, in_warp->site, DIVERGENT_WARP, finding);
 }
 
 // ---- cp.async
 
 void Worker::copy(Fiber& fiber, const Copy& copy) {
-    if (checker_) checker_->copy_begins(fiber, copy);
+    if (checker_ && !checker_->copy_begins(fiber, copy)) return;
     fiber.copies.push_back(copy);
     fiber.copies.back().group = fiber.group;
 }

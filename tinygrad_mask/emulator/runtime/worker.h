@@ -1,7 +1,9 @@
 // A worker runs blocks, one after another, on one thread of the host. A block's threads are fibers.
 #pragma once
 #include <atomic>
+#include <mutex>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "abi.h"
@@ -49,18 +51,22 @@ struct Barrier {
 
 // What the workers of a launch share.
 struct Progress {
-    Progress(const Launch& l, Finding& f);
+    Progress(const Launch& l, Result& r);
 
     const Launch& launch;
-    Finding& finding;
+    Result& result;
     const char* parameters;
     std::vector<char*> variables;
     const Runtime* runtime;
     u64 blocks, step, start;  // the n-th block to run is step * n + start
     std::atomic<u64> next{0};
     std::atomic<bool> failed{false};
+    std::mutex lock;  // of the result and what was printed
+    std::string printed;
     static std::atomic<bool> interrupted;
 
+    // Whether more findings are wanted.
+    bool record(const Finding& finding);
     // Ctrl-C ends the launch that takes it; those of other threads of Python go on.
     bool cut_short() const { return launch.interruptible && interrupted; }
 };
@@ -82,10 +88,14 @@ public:
     void looped(Fiber&, u32 site);
     void copy(Fiber&, const Copy&);
     void wait(Fiber&, u32 groups, bool uncommitted);
-    // Records a finding, if none was before, and leaves the block for good.
-    [[noreturn]] void report(const Fiber&, u32 site, Kind kind, Finding finding);
+    // Records a finding after which the thread can go on; leaves the block for good if it was the
+    // last that was asked for.
+    void note(const Fiber&, u32 site, Kind kind, const Finding& finding);
+    // Records a finding and leaves the block for good.
+    [[noreturn]] void report(const Fiber&, u32 site, Kind kind, const Finding& finding);
 
     Checker* checker() const { return checker_; }
+    Progress& progress() const { return *progress_; }
     Counter* counter() const { return counter_; }
     const Launch& launch() const { return progress_->launch; }
     const Block& block() const { return block_; }
@@ -104,7 +114,7 @@ private:
     void complete(u32 id);
     bool complete_warp(Fiber&);
     [[noreturn]] void report_stuck();
-    [[noreturn]] void report_missing_lanes(const Fiber&, const Warp&);
+    [[noreturn]] void leave();
 
     Progress* progress_ = nullptr;
     Checker* checker_ = nullptr;
