@@ -21,6 +21,8 @@ from tinygrad_mask.emulator import Program
 
 __version__ = "14.0.0"
 
+_CUDA = 2  # DLPack's number for it
+
 
 class CUDARuntimeError(RuntimeError):
     """What a call of the CUDA runtime failed with."""
@@ -87,6 +89,12 @@ class ndarray:  # noqa: N801 (as CuPy calls it)
 
     def item(self):
         return self.get().item()
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        return self._array.__dlpack__(max_version=max_version)
+
+    def __dlpack_device__(self):
+        return _CUDA, self.device.id
 
     def __bool__(self):
         return bool(self.item())
@@ -259,6 +267,26 @@ def asarray(array, dtype=None):
     if np.ndim(array):
         raise TypeError("only numbers get to the device this way: arrays by Backend.asarray")
     return full((), array, dtype)
+
+
+def from_dlpack(array):
+    kind, _ = array.__dlpack_device__()
+    if kind != _CUDA:
+        raise TypeError("CuPy takes no memory of the host")
+    return ndarray(np.from_dlpack(_Exported(array)))
+
+
+class _Exported:
+    """An array whose memory NumPy is to take for the host's."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **options):
+        return self.array.__dlpack__(max_version=options.get("max_version"))
+
+    def __dlpack_device__(self):
+        return 1, 0
 
 
 def ascontiguousarray(array):

@@ -24,7 +24,7 @@ LAYERS = [
     ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
     ["checkpoints", "training"],
-    ["data", "nn", "optim", "serialization", "testing"],
+    ["data", "dlpack", "nn", "optim", "serialization", "testing"],
     ["tensor"],
     ["functions"],
     ["autograd"],

@@ -10,6 +10,7 @@ from tinygrad_mask.autograd import (
 )
 from tinygrad_mask.backends import get_num_threads, resolve_device, set_num_threads
 from tinygrad_mask.checkpoints import load, save
+from tinygrad_mask.dlpack import from_dlpack
 from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
@@ -20,6 +21,7 @@ __all__ = [
     "Tensor",
     "default_generator",
     "enable_grad",
+    "from_dlpack",
     "functions",
     "get_num_threads",
     "is_grad_enabled",

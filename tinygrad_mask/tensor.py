@@ -158,6 +158,24 @@ class Tensor(Variable):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __dlpack__(self, **options: Any) -> Any:
+        """Export the elements to another library, which shares their memory; see `from_dlpack`.
+
+        What the other library writes is not counted: a backward pass that needs the old values
+        would use the new ones. Raises `BufferError` for a tensor that requires a gradient.
+        """
+        if self.requires_grad:
+            raise BufferError(
+                "dlpack: expected a tensor that requires no gradient, which another library could "
+                "not record; export detach() of it"
+            )
+        self.version.shared = True
+        return self.data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Return DLPack's number of the kind of device, and the number of the device."""
+        return self.data.__dlpack_device__()
+
     def item(self) -> Any:
         """Return the only element as a Python number."""
         if self.size != 1:
