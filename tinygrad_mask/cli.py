@@ -14,6 +14,7 @@ from tinygrad_mask.masks.classifier.model_commands import (
     add_export_arguments,
     add_predict_arguments,
 )
+from tinygrad_mask.masks.classifier.runs.config import Design
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
@@ -41,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(parser, arguments)
 
 
-def train_example(arguments: Sequence[str] | None, description: str | None, model: str) -> int:
-    """Run the command `train` by itself, with a default model, and return its exit code."""
+def train_example(arguments: Sequence[str] | None, description: str | None, design: Design) -> int:
+    """Run the command `train` with a network and training of one's own; return the exit code."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_train_arguments(parser, model)
+    add_train_arguments(parser, design.kind, design)
     return run(parser, arguments)
 
 

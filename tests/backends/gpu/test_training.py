@@ -21,7 +21,7 @@ from tinygrad_mask.masks.classifier.network.architecture import (
 from tinygrad_mask.masks.classifier.network.blocks import BLOCKS
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES, slides_objective
-from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer
+from tinygrad_mask.masks.classifier.training.trainer import Task, recipe_trainer
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.training import TrainingDivergedError
@@ -114,9 +114,8 @@ def make_trainer(kind, device, *, graph=False, **changes):
         Normalisation.of(Rows(crops, train)),
     )
     recipe = dataclasses.replace(RECIPES[kind], **{"epochs": 2, "batch_size": 8, **changes})
-    return ClassifierTrainer(
-        classifier, faces, train, validation, recipe, seed=0, device=device, graph=graph
-    )
+    task = Task(faces, train, validation, recipe, seed=0, device=device, graph=graph)
+    return recipe_trainer(task, classifier)
 
 
 def history(trainer):

@@ -10,7 +10,7 @@ from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics
 from tinygrad_mask.masks.classifier.model_commands import MODEL_HELP
 from tinygrad_mask.masks.classifier.network.architecture import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.runs import cross_validation, pipeline
-from tinygrad_mask.masks.classifier.runs.config import RunConfig
+from tinygrad_mask.masks.classifier.runs.config import Design, RunConfig
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.runs.slides_protocol import run_slides_protocol
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES
@@ -23,6 +23,8 @@ _DATA_HELP = (
     "folder per class; or synthetic[:COUNT]; may be repeated"
 )
 
+_NOT_OPTIONS = ("run", "default_model", "design", "command", "resume")
+
 _RECIPE_OPTIONS = {
     "epochs": "times through the data",
     "batch_size": "faces a step",
@@ -31,8 +33,13 @@ _RECIPE_OPTIONS = {
 }
 
 
-def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> None:
-    """Add what a training run can be told; `model` is the default of --model."""
+def add_train_arguments(
+    parser: argparse.ArgumentParser, model: str = "cnn", design: Design | None = None
+) -> None:
+    """Add the options of a training run.
+
+    `model` is the default of --model, for which a `design` takes the place of the package's.
+    """
     # No defaults here: --resume has to tell what was given from what was not.
     parser.add_argument("--data", action="append", metavar="PATH", help=_DATA_HELP)
     parser.add_argument("--model", choices=KINDS, help=f"the network (default: {model})")
@@ -83,7 +90,7 @@ def add_train_arguments(parser: argparse.ArgumentParser, model: str = "cnn") -> 
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with the run in this folder; alone"
     )
-    parser.set_defaults(run=train_command, default_model=model)
+    parser.set_defaults(run=train_command, default_model=model, design=design)
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +128,7 @@ def train_command(arguments: argparse.Namespace) -> None:
     given = {
         name.replace("_", "-"): value
         for name, value in vars(arguments).items()
-        if value is not None and name not in ("run", "default_model", "command", "resume")
+        if value is not None and name not in _NOT_OPTIONS
     }
     if arguments.resume is not None:
         if given:
@@ -134,7 +141,7 @@ def train_command(arguments: argparse.Namespace) -> None:
         if "protocol" in content:
             raise UsageError(f"{arguments.resume}: the slides' protocol has to begin anew")
         single = RunConfig.from_json(folder.config, content).cross_validate is None
-        (pipeline if single else cross_validation).resume(arguments.resume)
+        (pipeline if single else cross_validation).resume(arguments.resume, arguments.design)
         return
     kind = arguments.model or arguments.default_model
     chosen = {name: getattr(arguments, name) for name in _RECIPE_OPTIONS}
@@ -179,14 +186,14 @@ def train_command(arguments: argparse.Namespace) -> None:
             raise UsageError(
                 "--cross-validate says by itself how much is held back: no --validation"
             )
-        cross_validation.cross_validate(config, out)
+        cross_validation.cross_validate(config, out, arguments.design)
         return
     if config.extra:
         raise UsageError("--extra goes with --cross-validate; a single run takes it as --data")
     if arguments.protocol:
-        run_slides_protocol(config, out)
+        run_slides_protocol(config, out, arguments.design)
         return
-    pipeline.train(config, out)
+    pipeline.train(config, out, arguments.design)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:

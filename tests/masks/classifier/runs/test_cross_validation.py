@@ -172,13 +172,13 @@ def run(voc, more, tmp_path_factory):
     sides = []
     make = cross_validation.make_trainer
 
-    def noted(config, faces, train, judged):
+    def noted(config, faces, train, judged, **options):
         def names(positions):
             photographs = {faces.photograph[p] for p in positions}
             return {Path(faces.photographs[k].name).stem for k in photographs}
 
         sides.append((names(train), names(judged), len(judged)))
-        return make(config, faces, train, judged)
+        return make(config, faces, train, judged, **options)
 
     out = tmp_path_factory.mktemp("runs") / "cv"
     with pytest.MonkeyPatch.context() as patch:

@@ -241,29 +241,3 @@ class TestEvaluate:
     def test_a_model_that_is_not_there(self, voc, capsys):
         assert cli.main(["evaluate", "nowhere.safetensors", "--data", str(voc)]) == 2
         assert "nowhere.safetensors: cannot be read as a model" in capsys.readouterr().err
-
-
-TRAINING = (
-    "proper  improper  none",
-    "Epoch 2/2 - ",
-    "val_loss: ",
-    "always the most frequent class",
-    "balanced accuracy",
-)
-
-
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        ("train_mask_cnn.py", (*TRAINING, "Conv2d(3 -> 32, 3x3, padding=same)")),
-        ("train_mask_mlp.py", (*TRAINING, "Linear(192 -> 256, no bias)")),
-        ("backprop_by_hand.py", ("largest difference",)),
-    ],
-)
-def test_examples_run_and_print_what_they_do(script, expected, tmp_path):
-    arguments = [] if script.startswith("backprop") else [*SMALL, "--out", tmp_path / "run"]
-    result = subprocess.run(
-        [sys.executable, EXAMPLES / script, *arguments], capture_output=True, text=True, check=True
-    )
-    for text in expected:
-        assert text in result.stdout

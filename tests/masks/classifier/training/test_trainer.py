@@ -19,9 +19,10 @@ from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normal
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES, Recipe
 from tinygrad_mask.masks.classifier.training.trainer import (
-    ClassifierTrainer,
+    Task,
     class_weights,
     epoch_line,
+    recipe_trainer,
 )
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
@@ -54,7 +55,7 @@ def make_trainer(kind="cnn", seed=0, **changes):
     model = build_model(architecture, np.random.default_rng(seed))
     normalisation = Normalisation.of(Rows(faces.crops, train))
     classifier = Classifier(model, architecture, crops, normalisation, mirrored=recipe.mirrored)
-    return ClassifierTrainer(classifier, faces, train, validation, recipe, seed=seed)
+    return recipe_trainer(Task(faces, train, validation, recipe, seed=seed), classifier)
 
 
 class TestModels:

@@ -1,6 +1,6 @@
 """All settings of a run, and the training that they ask for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygrad_mask import nn
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.network.architecture import (
     Architecture,
@@ -16,7 +17,7 @@ from tinygrad_mask.masks.classifier.network.architecture import (
 )
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
 from tinygrad_mask.masks.classifier.training.recipes import Recipe
-from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer, Task, recipe_trainer
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
@@ -86,21 +87,43 @@ def initial_classifier(config: RunConfig) -> Classifier | None:
     return initial
 
 
+@dataclass(frozen=True)
+class Design:
+    """A network and its training that are not the package's, such as those of the examples.
+
+    `kind` is the model (one of `KINDS`) that they take the place of. `network(size, rng)` returns
+    the network for crops of a size in pixels, whose layers must be those of `kind` if the saved
+    model is to be loaded by the package; `trainer(task, classifier)` returns what trains it, on the
+    task's device.
+    """
+
+    kind: str
+    network: Callable[[int, np.random.Generator], nn.Module]
+    trainer: Callable[[Task, Classifier], ClassifierTrainer]
+
+
 def make_trainer(
     config: RunConfig,
     faces: FaceSet,
     train_faces: NDArray[np.int64],
     validation_faces: NDArray[np.int64],
     architecture: Architecture | None = None,
+    design: Design | None = None,
 ) -> ClassifierTrainer:
     """Return what trains a new model on some faces and judges it on others, by their positions.
 
-    `architecture` is another than the one that the settings' model stands for. Raises `UsageError`
-    as `initial_classifier`.
+    `architecture` is another than the one that the settings' model stands for; a `design` of the
+    settings' model takes the place of the package's. Raises `UsageError` as `initial_classifier`.
     """
     if architecture is None:
         architecture = architecture_of(config.model, config.crops.size)
-    model = build_model(architecture, np.random.default_rng(config.seed))
+    if design is not None and design.kind != config.model:
+        design = None
+    rng = np.random.default_rng(config.seed)
+    if design is None:
+        model: nn.Module = build_model(architecture, rng)
+    else:
+        model = design.network(config.crops.size, rng)
     normalisation = Normalisation.of(Rows(faces.crops, train_faces))
     initial = initial_classifier(config)
     if initial is not None:
@@ -109,8 +132,7 @@ def make_trainer(
     classifier = Classifier(
         model, architecture, config.crops, normalisation, mirrored=config.recipe.mirrored
     )
-    return ClassifierTrainer(
-        classifier,
+    task = Task(
         faces,
         train_faces,
         validation_faces,
@@ -119,3 +141,4 @@ def make_trainer(
         device=config.device,
         graph=config.graph,
     )
+    return (recipe_trainer if design is None else design.trainer)(task, classifier)

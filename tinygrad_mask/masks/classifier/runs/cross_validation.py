@@ -18,7 +18,12 @@ from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.report.tables import interval_text
-from tinygrad_mask.masks.classifier.runs.config import RunConfig, initial_classifier, make_trainer
+from tinygrad_mask.masks.classifier.runs.config import (
+    Design,
+    RunConfig,
+    initial_classifier,
+    make_trainer,
+)
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
@@ -50,7 +55,7 @@ class CrossValidation:
     history: list[list[dict[str, float]]]
 
 
-def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
+def cross_validate(config: RunConfig, out: Path, design: Design | None = None) -> CrossValidation:
     """Train `config.cross_validate` models, and leave what they say in the new folder `out`.
 
     Raises `UsageError` for data or settings that cannot be used, `TrainingDivergedError`, or
@@ -64,17 +69,17 @@ def cross_validate(config: RunConfig, out: Path) -> CrossValidation:
     folder = RunFolder.create(out)
     folder.write_config(config.to_json(), data.issues)
     write_file(out / "folds.json", _folds_json(data, folds))
-    return _run(config, data, folds, out)
+    return _run(config, data, folds, out, design)
 
 
-def resume(out: Path) -> CrossValidation:
+def resume(out: Path, design: Design | None = None) -> CrossValidation:
     """Go on with a cross-validation that was ended before its time, with the next fold."""
     _, config, data = load_unfinished(out)
     folds = assign_folds(data, _number_of(config), config.seed)
     path = out / "folds.json"
     if not path.exists() or path.read_bytes() != _folds_json(data, folds):
         raise UsageError(f"{path}: the data are no longer those of this run")
-    return _run(config, data, folds, out)
+    return _run(config, data, folds, out, design)
 
 
 def _number_of(config: RunConfig) -> int:
@@ -116,11 +121,15 @@ def sides_of_fold(
 
 
 def _run(
-    config: RunConfig, data: LoadedData, folds: NDArray[np.int64], out: Path
+    config: RunConfig,
+    data: LoadedData,
+    folds: NDArray[np.int64],
+    out: Path,
+    design: Design | None,
 ) -> CrossValidation:
     print(data.summary, end="\n\n")
     count = _number_of(config)
-    parts = [_fold(config, data, folds, fold, out) for fold in range(count)]
+    parts = [_fold(config, data, folds, fold, out, design) for fold in range(count)]
     result = pool(data, folds, parts)
     judgement = judge(
         result.labels,
@@ -166,7 +175,12 @@ def pool(
 
 
 def _fold(
-    config: RunConfig, data: LoadedData, folds: NDArray[np.int64], fold: int, out: Path
+    config: RunConfig,
+    data: LoadedData,
+    folds: NDArray[np.int64],
+    fold: int,
+    out: Path,
+    design: Design | None,
 ) -> FoldResult:
     """Train and judge a fold, or read what came of it before."""
     train, judged = sides_of_fold(data, folds, fold, config.min_face)
@@ -176,7 +190,7 @@ def _fold(
         print(f"{name}: done before")
         return _read_fold(path, judged)
     print(f"{name}: trained on {len(train):,} faces, judged on {len(judged):,}", flush=True)
-    trainer = make_trainer(config, data.faces, train, judged)
+    trainer = make_trainer(config, data.faces, train, judged, design=design)
     try:
         run_in_terminal(trainer)
     except InterruptedRunError:

@@ -16,7 +16,12 @@ from tinygrad_mask.masks.classifier.evaluation.metrics import (
     format_metrics,
 )
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
-from tinygrad_mask.masks.classifier.runs.config import RunConfig, initial_classifier, make_trainer
+from tinygrad_mask.masks.classifier.runs.config import (
+    Design,
+    RunConfig,
+    initial_classifier,
+    make_trainer,
+)
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
@@ -33,9 +38,10 @@ from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 # --- training ---------------------------------------------------------------------------------
 
 
-def train(config: RunConfig, out: Path) -> RunFolder:
+def train(config: RunConfig, out: Path, design: Design | None = None) -> RunFolder:
     """Train on the data sets of `config` and leave everything in the new folder `out`.
 
+    A `design` of the model takes the place of the package's, here and where a run is resumed.
     Raises `UsageError` for data or settings that cannot be used, `DeviceError` for a device that is
     not there, `TrainingDivergedError`, or `InterruptedRunError` after Ctrl-C, when all has been
     saved.
@@ -50,24 +56,30 @@ def train(config: RunConfig, out: Path) -> RunFolder:
     folder = RunFolder.create(out)
     folder.write_config(config.to_json(), data.issues)
     save_split(folder.split, split, data.faces.photographs)
-    return _train(config, data, split, folder, resumed=False)
+    return _train(config, data, split, folder, design, resumed=False)
 
 
-def resume(out: Path) -> RunFolder:
+def resume(out: Path, design: Design | None = None) -> RunFolder:
     """Go on with a run that was ended before its time, from its last state; as `train`."""
     folder, config, data = load_unfinished(out)
     split = load_split(folder.split, data.faces.photographs)
-    return _train(config, data, split, folder, resumed=True)
+    return _train(config, data, split, folder, design, resumed=True)
 
 
 def _train(
-    config: RunConfig, data: LoadedData, split: Split, folder: RunFolder, *, resumed: bool
+    config: RunConfig,
+    data: LoadedData,
+    split: Split,
+    folder: RunFolder,
+    design: Design | None,
+    *,
+    resumed: bool,
 ) -> RunFolder:
     train_faces = data.positions(split.train)
     validation_faces = data.positions(split.validation)
     print(data.summary)
     print(f"\ntrained on {len(train_faces):,} faces, judged on {len(validation_faces):,}\n")
-    trainer = make_trainer(config, data.faces, train_faces, validation_faces)
+    trainer = make_trainer(config, data.faces, train_faces, validation_faces, design=design)
     if resumed:
         state = folder.read_checkpoint()
         try:

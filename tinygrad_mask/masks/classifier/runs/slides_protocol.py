@@ -24,7 +24,7 @@ from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.report.plots import plot_protocol
 from tinygrad_mask.masks.classifier.report.tables import table
-from tinygrad_mask.masks.classifier.runs.config import RunConfig, make_trainer
+from tinygrad_mask.masks.classifier.runs.config import Design, RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training.recipes import Recipe
@@ -53,7 +53,9 @@ class ProtocolRun:
     metrics: Metrics
 
 
-def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
+def run_slides_protocol(
+    config: RunConfig, out: Path, design: Design | None = None
+) -> list[ProtocolRun]:
     """Train the slides' network and that of `config` on one random split of the faces.
 
     The folder `out` gets `curves.png`, `metrics.json` and `report.md`. Raises `UsageError` for data
@@ -73,13 +75,13 @@ def run_slides_protocol(config: RunConfig, out: Path) -> list[ProtocolRun]:
     print(f"trained on {len(train):,} faces, judged on {len(held_back):,}, drawn by face: ", end="")
     print(f"of {shared:.0%} of these the photograph, or a copy, is trained on too\n")
     runs = []
-    for name, model, recipe in (
-        ("slides", "cnn", SLIDES_RECIPE),
-        ("today", config.model, config.recipe),
+    for name, model, recipe, of_model in (
+        ("slides", "cnn", SLIDES_RECIPE, None),
+        ("today", config.model, config.recipe, design),
     ):
         print(f"{name}: {model}, {recipe.epochs} epochs", flush=True)
         of_run = dataclasses.replace(config, model=model, recipe=recipe)
-        runs.append(_run(name, make_trainer(of_run, data.faces, train, held_back)))
+        runs.append(_run(name, make_trainer(of_run, data.faces, train, held_back, design=of_model)))
     plot_protocol(
         {_CURVES[run.name]: run.history for run in runs},
         out / "curves.png",

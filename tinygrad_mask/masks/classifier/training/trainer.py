@@ -19,7 +19,7 @@ from tinygrad_mask.masks.classifier.training.recipes import (
 )
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.optim import OneCycleLR
+from tinygrad_mask.optim import OneCycleLR, Optimizer, Schedule
 from tinygrad_mask.training import (
     Callback,
     ProgressLine,
@@ -29,16 +29,16 @@ from tinygrad_mask.training import (
 )
 
 
-class ClassifierTrainer(Trainer):
-    """Trains a classifier on some of the faces of a face set, judged on others after each epoch.
+class Task:
+    """What a classifier is trained on, by which settings, and what it is judged on.
 
-    `train` and `validation` are positions of faces, int64. All random numbers come from `seed`, the
-    epoch and the step. `graph` is that of `Trainer`.
+    `train` and `validation` are positions of faces in the face set, int64, and `labels` the classes
+    of those trained on, (n,). All random numbers come from `seed`, the epoch and the step. `graph`
+    is that of `training.Trainer`.
     """
 
     def __init__(
         self,
-        classifier: Classifier,
         faces: FaceSet,
         train: NDArray[np.int64],
         validation: NDArray[np.int64],
@@ -48,37 +48,62 @@ class ClassifierTrainer(Trainer):
         device: str = "cpu",
         graph: bool = False,
     ) -> None:
-        self.classifier = classifier
+        self.faces, self.train, self.validation = faces, train, validation
         self.recipe = recipe
-        self.device = device
-        self.validation_crops = Rows(faces.crops, validation)
-        self.validation_labels = faces.labels[validation]
-        weights = class_weights(faces.labels[train], recipe.class_balance)
-        self.class_weights = None if weights is None else Tensor(weights, device=device)
-        self.classes = Tensor(np.arange(len(LABELS)), device=device)
-        model = classifier.model.to(device)
-        optimizer = make_optimizer(recipe, model)
+        self.seed, self.device, self.graph = seed, device, graph
+        self.labels = faces.labels[train]
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in all epochs."""
+        return self.recipe.epochs * -(-len(self.train) // self.recipe.batch_size)
+
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""From scores (n, 3) and labels (n,) to what is minimised, a tensor of shape ()."""
+
+
+class ClassifierTrainer(Trainer):
+    """Trains a classifier on some of the faces of a face set, judged on others after each epoch.
+
+    `optimizer` is that of the classifier's parameters, on the device of the task.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        classifier: Classifier,
+        optimizer: Optimizer,
+        objective: Objective,
+        *,
+        schedule: Schedule | None = None,
+    ) -> None:
+        self.classifier = classifier
+        self.objective = objective
+        self.recipe = recipe = task.recipe
+        self.device = task.device
+        self.validation_crops = Rows(task.faces.crops, task.validation)
+        self.validation_labels = task.faces.labels[task.validation]
         batches = TrainingBatches(
-            faces,
-            train,
+            task.faces,
+            task.train,
             recipe.batch_size,
             recipe.augmentation,
-            seed=seed,
+            seed=task.seed,
             scale=lambda crops: classifier.inputs(crops).numpy(),
         )
-        steps = recipe.epochs * len(batches)
         callbacks: list[Callback] = [_Judge(self)]
         if recipe.weight_average:
-            callbacks.append(WeightAverage(model, recipe.weight_average))
+            callbacks.append(WeightAverage(classifier.model, recipe.weight_average))
         super().__init__(
-            model,
+            classifier.model,
             optimizer,
             self._loss,
             batches,
             epochs=recipe.epochs,
-            schedule=OneCycleLR(optimizer, recipe.lr, steps) if recipe.one_cycle else None,
+            schedule=schedule,
             callbacks=callbacks,
-            graph=graph,
+            graph=task.graph,
         )
 
     def _loss(
@@ -86,18 +111,6 @@ class ClassifierTrainer(Trainer):
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         scores = model(inputs)
         return self.objective(scores, labels), {"accuracy": scores.argmax(axis=1) == labels}
-
-    def objective(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Return what is minimised, for scores (n, 3) and labels (n,); a tensor of shape ()."""
-        if self.recipe.squared:
-            target = (labels.reshape(-1, 1) == self.classes).astype(np.float32)
-            return slides_objective(self.classifier.model, scores, target, self.recipe.weight_decay)
-        return F.cross_entropy(
-            scores,
-            labels,
-            weight=self.class_weights,
-            label_smoothing=self.recipe.label_smoothing,
-        )
 
     def advice(self) -> str:
         """Return what to try if the run diverges, in terms of the command's options."""
@@ -113,6 +126,41 @@ class ClassifierTrainer(Trainer):
         """Return the metrics of the validation faces and their probabilities, (n, 3)."""
         probabilities = self.classifier.to_probabilities(self.validation_scores())
         return compute_metrics(self.validation_labels, probabilities), probabilities
+
+
+def recipe_trainer(task: Task, classifier: Classifier) -> ClassifierTrainer:
+    """Return what trains a classifier as the task's recipe says."""
+    recipe, model = task.recipe, classifier.model.to(task.device)
+    optimizer = make_optimizer(recipe, model)
+    return ClassifierTrainer(
+        task,
+        classifier,
+        optimizer,
+        recipe_objective(task, model),
+        schedule=OneCycleLR(optimizer, recipe.lr, task.steps) if recipe.one_cycle else None,
+    )
+
+
+def recipe_objective(task: Task, model: nn.Module) -> Objective:
+    """Return the objective of the task's recipe: the slides', or cross-entropy."""
+    recipe, device = task.recipe, task.device
+    if recipe.squared:
+        classes = Tensor(np.arange(len(LABELS)), device=device)
+
+        def squared(scores: Tensor, labels: Tensor) -> Tensor:
+            one_hot = (labels.reshape(-1, 1) == classes).astype(np.float32)
+            return slides_objective(model, scores, one_hot, recipe.weight_decay)
+
+        return squared
+    weights = class_weights(task.labels, recipe.class_balance)
+    weight = None if weights is None else Tensor(weights, device=device)
+
+    def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(
+            scores, labels, weight=weight, label_smoothing=recipe.label_smoothing
+        )
+
+    return cross_entropy
 
 
 class _Judge(Callback):
