@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_mask.functions as F
-from tinygrad_mask import Tensor, nn
+from tinygrad_mask import Tensor, manual_seed, nn
 
 
 def rng(seed=0):
@@ -234,6 +234,177 @@ def test_running_statistics_that_moved_after_an_evaluation_make_its_graph_raise(
         loss.backward()
 
 
+def test_without_momentum_the_running_statistics_are_the_mean_of_the_batches():
+    layer, batches = nn.BatchNorm(3, momentum=None), [normal(4, 3, seed=k) for k in range(3)]
+    for x in batches:
+        layer(x)
+    values = [x.numpy().astype(np.float64) for x in batches]
+    assert_close(layer.running_mean, np.mean([v.mean(axis=0) for v in values], axis=0), rtol=1e-5)
+    variances = [v.var(axis=0, ddof=1) for v in values]
+    assert_close(layer.running_var, np.mean(variances, axis=0), rtol=1e-5)
+    state = layer.state_dict()
+    assert state["num_batches_tracked"] == 3
+    other = nn.BatchNorm(3, momentum=None)
+    other.load_state_dict(state)
+    layer(batches[0])
+    other(batches[0])
+    assert other.running_mean.numpy().tobytes() == layer.running_mean.numpy().tobytes()
+    layer.eval()(batches[0])
+    assert layer.num_batches_tracked.item() == 4
+
+
+def test_batch_norm_without_affine_has_no_parameters():
+    layer, x = nn.BatchNorm(3, affine=False), normal(6, 3).requires_grad_()
+    assert layer.parameters() == []
+    plain = nn.BatchNorm(3)
+    y = layer(x)
+    assert_close(y, plain(x).numpy())
+    y[0].sum().backward()
+    came, x.grad = x.grad.numpy(), None
+    plain(x)[0].sum().backward()
+    np.testing.assert_allclose(came, x.grad.numpy(), rtol=1e-6)
+
+
+def test_batch_norm_that_tracks_nothing_uses_the_batch_in_evaluation_too():
+    layer, x = nn.BatchNorm(3, track_running_stats=False), normal(6, 3)
+    assert layer.buffers() == []
+    assert_close(layer.eval()(x), nn.BatchNorm(3)(x).numpy())
+
+
+# --- the order of arguments -------------------------------------------------------------------
+
+
+def same_after_seed(*builds):
+    """Whether layers with the default generator at the same state give the same results."""
+    x, results = normal(2, 9, 9, 3), []
+    for build in builds:
+        manual_seed(0)
+        results.append(build()(x).numpy())
+    return all(np.array_equal(results[0], other) for other in results[1:])
+
+
+def test_arguments_may_be_given_in_the_order_of_pytorch():
+    assert same_after_seed(
+        lambda: nn.Conv2d(3, 8, 3, 1, 1),
+        lambda: nn.Conv2d(in_channels=3, out_channels=8, kernel_size=3, stride=1, padding=1),
+    )
+    assert same_after_seed(
+        lambda: nn.Conv2d(3, 6, 3, 2, 1, 2, 3, False),
+        lambda: nn.Conv2d(3, 6, 3, stride=2, padding=1, dilation=2, groups=3, bias=False),
+    )
+    assert same_after_seed(
+        lambda: nn.Linear(3, 2, False),
+        lambda: nn.Linear(in_features=3, out_features=2, bias=False),
+    )
+    assert same_after_seed(lambda: nn.MaxPool2d(2, 2), lambda: nn.MaxPool2d(2, stride=2))
+    assert same_after_seed(
+        lambda: nn.AvgPool2d(3, 2, 1), lambda: nn.AvgPool2d(3, stride=2, padding=1)
+    )
+    layer = nn.BatchNorm(3, 1e-3, 0.2, False, False)
+    assert (layer.eps, layer.momentum, layer.weight, layer.running_mean) == (1e-3, 0.2, None, None)
+    assert nn.Dropout().p == 0.5
+
+
+def test_sizes_may_be_lists():
+    assert same_after_seed(
+        lambda: nn.Conv2d(3, 4, [3, 2], [2, 1], [[0, 1], [2, 0]], [1, 2]),
+        lambda: nn.Conv2d(3, 4, (3, 2), (2, 1), ((0, 1), (2, 0)), (1, 2)),
+    )
+    for pool in (nn.MaxPool2d, nn.AvgPool2d):
+        assert same_after_seed(
+            lambda p=pool: p([3, 2], [2, 1], [1, 0]), lambda p=pool: p((3, 2), (2, 1), (1, 0))
+        )
+        assert pool([3, 2]).kernel_size == (3, 2)
+    x = normal(1, 5, 5, 2)
+    assert_close(F.max_pool2d(x, [3, 2]), F.max_pool2d(x, (3, 2)).numpy())
+    assert nn.LayerNorm([3, 2]).normalized_shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nn.Linear(2.5, 3), "Linear: expected in_features to be an integer, got 2.5"),
+        (lambda: nn.Linear(2, -3), "Linear: expected out_features >= 0, got -3"),
+        (lambda: nn.Linear(2, 3, 0.1), "Linear: expected bias to be True or False, got 0.1"),
+        (lambda: nn.Conv2d("3", 3, 3), "Conv2d: expected in_channels to be an integer, got '3'"),
+        (
+            lambda: nn.Conv2d(3, 3, 3, 1, 1, 1, 1, 2),
+            "Conv2d: expected bias to be True or False, got 2",
+        ),
+        (
+            lambda: nn.BatchNorm(3, affine=1),
+            "BatchNorm: expected affine to be True or False, got 1",
+        ),
+        (lambda: nn.BatchNorm(0), "BatchNorm: expected num_features >= 1, got 0"),
+        (lambda: nn.BatchNorm(3, -1), "BatchNorm: expected eps >= 0, got -1"),
+        (
+            lambda: nn.BatchNorm(3, momentum=2),
+            "BatchNorm: expected 0 <= momentum <= 1 or None, got 2",
+        ),
+        (lambda: nn.GroupNorm(2, 3), "GroupNorm: expected num_groups to divide 3 channels, got 2"),
+        (
+            lambda: nn.Upsample(),
+            "Upsample: expected either size or scale_factor, got size=None and scale_factor=None",
+        ),
+        (
+            lambda: nn.Upsample(2, mode="cubic"),
+            "Upsample: expected mode 'nearest' or 'bilinear', got 'cubic'",
+        ),
+        (
+            lambda: nn.Flatten(2, 1)(normal(1, 2, 3)),
+            "Flatten: expected axes 2 to 1 in the order of the input's, got shape (1, 2, 3)",
+        ),
+    ],
+)
+def test_arguments_in_the_wrong_place_are_refused(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}$"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(2, 2),
+        nn.Sequential(nn.Linear(2, 2), nn.ReLU()),
+        nn.Conv2d(2, 2, 1),
+        nn.BatchNorm(2),
+        nn.LayerNorm(2),
+        nn.GroupNorm(1, 2),
+        nn.Flatten(),
+        nn.Upsample(2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_list_in_place_of_a_tensor_is_answered_with_the_right_form(layer):
+    with pytest.raises(
+        TypeError, match=r"^\w+: expected a Tensor, got list; wrap it: Tensor\(\.\.\.\)$"
+    ):
+        layer([[1.0, 2.0]])
+    with pytest.raises(TypeError, match=r"^\w+: expected a Tensor, got NoneType$"):
+        layer(None)
+
+
+# --- other layers -----------------------------------------------------------------------------
+
+
+def test_identity_returns_its_input_whatever_it_was_made_with():
+    x = normal(2, 3)
+    assert nn.Identity(54, unused=1)(x) is x
+
+
+def test_flatten_of_some_axes():
+    x = normal(2, 3, 4, 5)
+    for dims, shape in (((0, 1), (6, 4, 5)), ((2, -1), (2, 3, 20)), ((-2, -1), (2, 3, 20))):
+        assert_close(nn.Flatten(*dims)(x), x.numpy().reshape(shape))
+
+
+def test_softmax_over_another_axis():
+    x = normal(2, 3, 4)
+    for layer in (nn.Softmax(1), nn.Softmax(dim=1), nn.Softmax(axis=1)):
+        assert_close(layer(x).sum(axis=1), np.ones((2, 4)))
+    assert_close(nn.LogSoftmax(dim=0)(x), F.log_softmax(x, 0).numpy())
+
+
 # --- every layer learns -----------------------------------------------------------------------
 
 
@@ -279,6 +450,16 @@ DESCRIPTIONS = {
     "Dropout(0.25)": nn.Dropout(0.25, rng=rng()),
     "BatchNorm(8)": nn.BatchNorm(8),
     "Softmax()": nn.Softmax(),
+    "Softmax(axis=1)": nn.Softmax(dim=1),
+    "BatchNorm(8, momentum=None, affine=False)": nn.BatchNorm(8, momentum=None, affine=False),
+    "LayerNorm(8)": nn.LayerNorm(8),
+    "LayerNorm((4, 8), eps=0.1)": nn.LayerNorm((4, 8), eps=0.1),
+    "GroupNorm(2, 8, affine=False)": nn.GroupNorm(2, 8, affine=False),
+    "Upsample(scale_factor=2, mode=bilinear)": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "Upsample(size=(4, 5))": nn.Upsample([4, 5]),
+    "Flatten()": nn.Flatten(),
+    "Flatten(start_dim=2)": nn.Flatten(2),
+    "Identity()": nn.Identity(3),
 }
 
 

@@ -21,7 +21,7 @@ def as_pair(name: str, what: str, value: Pair, least: int = 1) -> tuple[int, int
     if type(value) is int and least <= value < 2**31:
         return value, value
     try:
-        height, width = map(index, value if isinstance(value, tuple) else (value, value))
+        height, width = map(index, value if isinstance(value, tuple | list) else (value, value))
     except (TypeError, ValueError):  # not integers, or not two
         height = width = least - 1
     if min(height, width) < least:
@@ -57,7 +57,11 @@ def make_window(
         rows, columns = ((t // 2, t - t // 2) for t in total)
     elif isinstance(padding, str):
         raise ValueError(f"{name}: expected padding 'same' or integers, got {padding!r}")
-    elif isinstance(padding, tuple) and len(padding) == 2 and isinstance(padding[0], tuple):
+    elif (
+        isinstance(padding, tuple | list)
+        and len(padding) == 2
+        and isinstance(padding[0], tuple | list)
+    ):
         rows, columns = (as_pair(name, "padding", p, least=0) for p in padding)
     else:
         height, width = as_pair(name, "padding", padding, least=0)

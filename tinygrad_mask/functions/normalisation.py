@@ -60,8 +60,8 @@ class BatchNormFunction(Function):
 
 def batch_norm(
     x: "Tensor",
-    weight: "Tensor",
-    bias: "Tensor",
+    weight: "Tensor | None" = None,
+    bias: "Tensor | None" = None,
     running_mean: "Tensor | None" = None,
     running_var: "Tensor | None" = None,
     *,
@@ -69,7 +69,8 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> "Tensor":
-    """Normalise each channel of `x` (..., C); return it scaled by `weight`, shifted by `bias`.
+    """Normalise each channel of `x` (..., C); return it scaled by `weight`, shifted by `bias`, if
+    given.
 
     In training the mean and (biased) variance are those of the batch, and the running ones, if
     given, move towards them by `momentum`, in place (the running variance towards the unbiased one,
@@ -79,7 +80,7 @@ def batch_norm(
     fit, or for a batch of fewer than two values a channel in training.
     """
     channels = x.shape[-1:] if x.ndim > 1 else None
-    given = [weight, bias, *(t for t in (running_mean, running_var) if t is not None)]
+    given = [t for t in (weight, bias, running_mean, running_var) if t is not None]
     if channels is None or any(t.shape != channels for t in given):
         said = ", ".join(str(t.shape) for t in given)
         raise ValueError(f"batch_norm: expected (C,) beside an input (..., C) {x.shape}: {said}")
@@ -103,6 +104,11 @@ def batch_norm(
         raise ValueError("batch_norm: expected running_mean and running_var outside training")
     else:
         mean, variance = running_mean, running_var
+    xp = x.backend.xp
+    if weight is None:
+        weight = xp.ones(channels, dtype=x.dtype)
+    if bias is None:
+        bias = xp.zeros(channels, dtype=x.dtype)
     return BatchNormFunction.apply(
         x, weight, bias, mean=mean, variance=variance, of_this_batch=training, eps=eps
     )

@@ -1,6 +1,7 @@
 """Neural networks: modules, layers and initial weights."""
 
 from tinygrad_mask.nn import init
+from tinygrad_mask.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from tinygrad_mask.nn.containers import (
     ModuleDict,
     ModuleList,
@@ -8,24 +9,11 @@ from tinygrad_mask.nn.containers import (
     ParameterList,
     Sequential,
 )
-from tinygrad_mask.nn.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    LeakyReLU,
-    Linear,
-    LogSoftmax,
-    MaxPool2d,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Tanh,
-)
+from tinygrad_mask.nn.convolution import Conv2d
+from tinygrad_mask.nn.layers import Dropout, Flatten, Identity, Linear, Upsample
 from tinygrad_mask.nn.module import Module, Parameter
+from tinygrad_mask.nn.normalisation import BatchNorm, GroupNorm, LayerNorm
+from tinygrad_mask.nn.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
     "AvgPool2d",
@@ -34,6 +22,9 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "Identity",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
@@ -50,5 +41,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
     "init",
 ]

@@ -89,6 +89,7 @@ def test_real_crops(kind, real_crops):
         lambda rng: [nn.AvgPool2d(3, stride=2, padding=1), nn.Tanh()],
         lambda rng: [nn.AvgPool2d((2, 3), padding=1, count_include_pad=False), nn.Sigmoid()],
         lambda rng: [nn.Conv2d(3, 5, 3, rng=rng), nn.BatchNorm(5), nn.Dropout(0.5, rng=rng)],
+        lambda rng: [nn.Conv2d(3, 5, [3, 2], rng=rng), nn.BatchNorm(5, affine=False)],
     ],
 )
 @pytest.mark.parametrize("end", [nn.Flatten, nn.GlobalAvgPool2d])
@@ -136,6 +137,18 @@ def test_a_layer_without_translation():
 
     with pytest.raises(UsageError, match="a layer Odd cannot be exported"):
         to_onnx(classifier_of(nn.Sequential(Odd()), 8))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.Flatten(2), "a Flatten of some of the axes"),
+        (nn.BatchNorm(3, track_running_stats=False), "a BatchNorm without running"),
+    ],
+)
+def test_a_layer_with_options_that_onnx_has_not(layer, message):
+    with pytest.raises(UsageError, match=f"{message} [^\n]*cannot be exported to ONNX"):
+        to_onnx(classifier_of(nn.Sequential(layer), 8))
 
 
 def test_without_the_package(monkeypatch):

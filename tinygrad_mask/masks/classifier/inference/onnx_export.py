@@ -212,7 +212,9 @@ def _global_avg_pool2d(graph: _Graph, module: nn.Module, value: _Value) -> _Valu
     return _Value(graph.node("Flatten", pooled, axis=1), "NC")
 
 
-def _flatten(graph: _Graph, module: nn.Module, value: _Value) -> _Value:
+def _flatten(graph: _Graph, module: nn.Flatten, value: _Value) -> _Value:
+    if (module.start_dim, module.end_dim) != (1, -1):
+        raise UsageError("a Flatten of some of the axes cannot be exported to ONNX")
     if value.layout == "NC":
         return value
     # The features of a pixel lie together, as the weights behind expect.
@@ -230,8 +232,12 @@ def _linear(graph: _Graph, module: nn.Linear, value: _Value) -> _Value:
 def _batch_norm(graph: _Graph, module: nn.BatchNorm, value: _Value) -> _Value:
     if value.layout != "NC":
         value = graph.laid_out(value, "NCHW")
-    parameters = (module.weight, module.bias, module.running_mean, module.running_var)
-    constants = [graph.constant(parameter.numpy()) for parameter in parameters]
+    if module.running_mean is None or module.running_var is None:
+        raise UsageError("a BatchNorm without running statistics cannot be exported to ONNX")
+    mean, variance = module.running_mean.numpy(), module.running_var.numpy()
+    weight = np.ones_like(mean) if module.weight is None else module.weight.numpy()
+    bias = np.zeros_like(mean) if module.bias is None else module.bias.numpy()
+    constants = [graph.constant(array) for array in (weight, bias, mean, variance)]
     name = graph.node("BatchNormalization", value.name, *constants, epsilon=module.eps)
     return replace(value, name=name)
 

@@ -1,0 +1,96 @@
+"""Convolution layers. Images are NHWC, weights (height, width, inputs, outputs)."""
+
+import numpy as np
+
+import tinygrad_mask.functions as F
+from tinygrad_mask.backends import FusedActivation
+from tinygrad_mask.functions.convolution import Padding, Pair, as_pair
+from tinygrad_mask.nn.arguments import (
+    as_flag,
+    as_size,
+    as_tuple,
+    options_that_differ,
+    refuse_input,
+)
+from tinygrad_mask.nn.init import Initialiser, he_normal
+from tinygrad_mask.nn.module import Module, Parameter
+from tinygrad_mask.random import as_generator
+from tinygrad_mask.tensor import Tensor
+
+
+def check_groups(name: str, groups: int, in_channels: int, out_channels: int) -> None:
+    """Raise `ValueError` unless the groups divide both numbers of channels."""
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"{name}: expected groups to divide {in_channels} inputs and {out_channels} outputs, "
+            f"got {groups}"
+        )
+
+
+class Conv2d(Module):
+    """Convolution of images (N, H, W, in_channels) to (N, P, Q, out_channels).
+
+    See `functions.conv2d`.
+    """
+
+    takes_activation = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | None = None,
+        init: Initialiser = he_normal,
+    ) -> None:
+        super().__init__()
+        in_channels = as_size("Conv2d", "in_channels", in_channels, least=0)
+        out_channels = as_size("Conv2d", "out_channels", out_channels, least=0)
+        check_groups("Conv2d", groups, in_channels, out_channels)
+        kernel_size = as_tuple(kernel_size)
+        shape = (
+            *as_pair("Conv2d", "kernel_size", kernel_size),
+            in_channels // groups,
+            out_channels,
+        )
+        has_bias = as_flag("Conv2d", "bias", bias)
+        self.weight = Parameter(init(shape, as_generator("Conv2d", rng)))
+        self.bias: Parameter | None
+        self.register_parameter(
+            "bias", Parameter(np.zeros(out_channels, np.float32)) if has_bias else None
+        )
+        self.kernel_size, self.stride, self.padding, self.dilation, self.groups = (
+            kernel_size,
+            as_tuple(stride),
+            as_tuple(padding),
+            as_tuple(dilation),
+            groups,
+        )
+
+    def forward(self, x: Tensor, activation: FusedActivation = "none") -> Tensor:
+        """Map x (N, H, W, in_channels) to (N, P, Q, out_channels), and apply an activation."""
+        if not isinstance(x, Tensor):
+            refuse_input("Conv2d", x)
+        return F.conv2d(
+            x,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            activation=activation,
+        )
+
+    def describe(self) -> str:
+        """Return channels and window, and of the rest what is not the default."""
+        kh, kw, inputs, outputs = self.weight.shape
+        more = options_that_differ(self, stride=1, padding=0, dilation=1, groups=1)
+        bias = "" if self.bias is not None else ", no bias"
+        return f"Conv2d({inputs * self.groups} -> {outputs}, {kh}x{kw}{more}{bias})"

@@ -1,0 +1,64 @@
+"""Pooling layers; images are NHWC."""
+
+import tinygrad_mask.functions as F
+from tinygrad_mask.functions.convolution import Padding, Pair
+from tinygrad_mask.nn.arguments import as_tuple, options_that_differ
+from tinygrad_mask.nn.module import Module
+from tinygrad_mask.tensor import Tensor
+
+
+class MaxPool2d(Module):
+    """The maximum of each window; see `functions.max_pool2d`."""
+
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Padding = 0) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = as_tuple(kernel_size), as_tuple(stride)
+        self.padding = as_tuple(padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, H, W, C) to (N, P, Q, C)."""
+        return F.max_pool2d(x, self.kernel_size, stride=self.stride, padding=self.padding)
+
+    def describe(self) -> str:
+        """Return the window, and of the rest what is not the default."""
+        return f"MaxPool2d({self.kernel_size}{options_that_differ(self, stride=None, padding=0)})"
+
+
+class AvgPool2d(Module):
+    """The mean of each window; see `functions.avg_pool2d`."""
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Padding = 0,
+        *,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = as_tuple(kernel_size), as_tuple(stride)
+        self.padding = as_tuple(padding)
+        self.count_include_pad = count_include_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, H, W, C) to (N, P, Q, C)."""
+        return F.avg_pool2d(
+            x,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            count_include_pad=self.count_include_pad,
+        )
+
+    def describe(self) -> str:
+        """Return the window, and of the rest what is not the default."""
+        more = options_that_differ(self, stride=None, padding=0, count_include_pad=True)
+        return f"AvgPool2d({self.kernel_size}{more})"
+
+
+class GlobalAvgPool2d(Module):
+    """The mean over all pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, H, W, C) to (N, C)."""
+        return F.global_avg_pool2d(x)
