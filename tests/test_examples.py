@@ -1,5 +1,7 @@
 """The examples run, print what they compute, and do what the command line does."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,50 @@ def run_example(script, *arguments):
     """Run an example and return what it prints."""
     command = [sys.executable, "-W", "error", EXAMPLES / script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("01_tensors_and_gradients.py", ["dy/dx = 2 x + 2 = 8.0", "step 60: loss  0.00000"]),
+        ("02_perceptron_by_hand.py", ["largest difference", "100% right"]),
+        ("03_mlp_digits.py", ["Linear(64 -> 64)", "epoch 15: loss 0.0", "of 397 wrong"]),
+        ("04_cnn_digits.py", ["epoch 10: loss 0.0", "loaded into a new network: 9"]),
+        ("05_custom_function.py", ["inf]", "fine", "wrong: along a random direction", "x + 1.1"]),
+    ],
+)
+def test_examples_run_and_print_what_they_do(script, expected):
+    printed = run_example(script)
+    for text in expected:
+        assert text in printed
+
+
+def test_numbers_by_hand_and_by_the_engine_are_the_same():
+    printed = run_example("02_perceptron_by_hand.py")
+    differences = re.findall(r"largest difference: (\S+)", printed)
+    assert len(differences) == 4
+    assert max(map(float, differences)) < 1e-14
+
+
+@pytest.mark.parametrize("script", ["03_mlp_digits.py", "04_cnn_digits.py"])
+def test_what_is_missing_is_said_in_one_line(script, tmp_path):
+    (tmp_path / "sklearn.py").write_text("raise ImportError('no module of this name')")
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert result.returncode == 1
+    expected = f"{script} needs scikit-learn for its data: pip install scikit-learn\n"
+    assert result.stderr == expected
+
+
+def test_the_table_lists_the_examples_in_order():
+    table = (EXAMPLES / "README.md").read_text()
+    listed = re.findall(r"^\| \[(\w+\.py)\]\((\w+\.py)\)", table, re.MULTILINE)
+    assert [name for name, _ in listed] == [link for _, link in listed]
+    assert [name for name, _ in listed] == sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
 @pytest.mark.parametrize(

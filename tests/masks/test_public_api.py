@@ -13,7 +13,7 @@ FILES = [
     *(ROOT / "examples").rglob("*.py"),
     *(ROOT / "studies").rglob("*.py"),
 ]
-INTERNAL = ("wrap", "backend", "xp", "get_backend")
+INTERNAL = ("wrap", "backend", "get_backend")
 SETTINGS = ("arguments", "config", "self")  # whose `data` are the data sets that a user names
 
 
