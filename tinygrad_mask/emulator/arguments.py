@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_mask.emulator.abi import CBuffer, CPointer
 from tinygrad_mask.emulator.errors import EmulatorError
-from tinygrad_mask.emulator.signatures import Parameter
+from tinygrad_mask.emulator.signatures import KernelParameter
 from tinygrad_mask.emulator.translate import ParameterInfo
 from tinygrad_mask.emulator.unwritten import mask_of
 
@@ -37,7 +37,7 @@ class Packed:
 def pack(
     kernel: str,
     parameters: Sequence[ParameterInfo],
-    declared: Sequence[Parameter] | None,
+    declared: Sequence[KernelParameter] | None,
     arguments: Sequence[Any],
     reachable: Sequence[np.ndarray],
     variables: Mapping[str, tuple[np.ndarray, bool]],

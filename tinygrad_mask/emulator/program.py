@@ -34,7 +34,7 @@ from tinygrad_mask.emulator.errors import EmulatorError
 from tinygrad_mask.emulator.findings import kernel_error
 from tinygrad_mask.emulator.ptx import PtxModule, PtxVariable
 from tinygrad_mask.emulator.ptx_parser import parse_module
-from tinygrad_mask.emulator.signatures import Parameter, parameters
+from tinygrad_mask.emulator.signatures import KernelParameter, parameters
 from tinygrad_mask.emulator.toolchain import compile_kernel, kernel_key, load_runtime
 from tinygrad_mask.emulator.translate import RED_ZONE, Description, translate
 
@@ -275,7 +275,7 @@ class Kernel:
         )
 
     @functools.cached_property
-    def parameters(self) -> tuple[Parameter, ...] | None:
+    def parameters(self) -> tuple[KernelParameter, ...] | None:
         """Names and types of the parameters as the source declares them; None if not found."""
         program = self.program
         count = len(program.module.functions[self.symbol].parameters)

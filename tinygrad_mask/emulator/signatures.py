@@ -13,7 +13,7 @@ _QUALIFIERS = re.compile(
 
 
 @dataclass(frozen=True)
-class Parameter:
+class KernelParameter:
     """A parameter as it is declared.
 
     Args:
@@ -96,7 +96,7 @@ _ELEMENTS = _elements()
 """Types of elements that are known: `char` and `void` are not, since they stand for any bytes."""
 
 
-def parameters(kernel: str, texts: Sequence[str], count: int) -> tuple[Parameter, ...] | None:
+def parameters(kernel: str, texts: Sequence[str], count: int) -> tuple[KernelParameter, ...] | None:
     """Return the parameters of a kernel, found in a source and its headers.
 
     Args:
@@ -109,7 +109,7 @@ def parameters(kernel: str, texts: Sequence[str], count: int) -> tuple[Parameter
     name, _, arguments = kernel.partition("<")
     name = name.strip().split("::")[-1]
     given = _split(arguments.rpartition(">")[0]) if arguments else []
-    found: list[tuple[Parameter, ...]] = []
+    found: list[tuple[KernelParameter, ...]] = []
     for text in texts:
         if name not in text:
             continue
@@ -126,7 +126,7 @@ def parameters(kernel: str, texts: Sequence[str], count: int) -> tuple[Parameter
     return found[0] if found and all(f == found[0] for f in found) else None
 
 
-def _parameter(text: str, types: dict[str, str]) -> Parameter:
+def _parameter(text: str, types: dict[str, str]) -> KernelParameter:
     text = _QUALIFIERS.sub(" ", text.partition("=")[0])
     text, arrays = re.subn(r"\[[^\]]*\]\s*$", "", text.strip())
     match = re.match(r"(.*?[\s*&>])(\w+)\s*$", text, re.S)
@@ -139,7 +139,7 @@ def _parameter(text: str, types: dict[str, str]) -> Parameter:
         kind, name = text, ""
     kind = re.sub(r"\b\w+\b", lambda m: types.get(m[0], m[0]), kind) + "*" * arrays
     kind = " ".join(kind.replace("*", " * ").split())
-    return Parameter(name, re.sub(r" \* \*$", " **", kind))
+    return KernelParameter(name, re.sub(r" \* \*$", " **", kind))
 
 
 def _template(text: str, start: int, given: Sequence[str]) -> dict[str, str]:
