@@ -1,6 +1,5 @@
 """Programs and their kernels: compile, cache, launch."""
 
-import contextlib
 import ctypes
 import functools
 import json
@@ -10,7 +9,6 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TextIO, overload
 
 import numpy as np
@@ -32,6 +30,7 @@ from tinygrad_mask.emulator.cache import cached, digest
 from tinygrad_mask.emulator.counts import Counts, collect
 from tinygrad_mask.emulator.errors import EmulatorError
 from tinygrad_mask.emulator.findings import kernel_error
+from tinygrad_mask.emulator.host_memory import check_memory
 from tinygrad_mask.emulator.ptx import PtxModule, PtxVariable
 from tinygrad_mask.emulator.ptx_parser import parse_module
 from tinygrad_mask.emulator.signatures import KernelParameter, parameters
@@ -399,7 +398,7 @@ class Kernel:
             checked=mode == "check",
         )
         if mode == "check":
-            self._check_memory(sum(buffer.bytes for buffer in packed.buffers))
+            check_memory(self.name, sum(buffer.bytes for buffer in packed.buffers))
         before = {name: array.copy() for name, (array, _) in variables.items()}
         launch = CLaunch()
         parameters = ctypes.create_string_buffer(packed.parameters, len(packed.parameters) + 1)
@@ -498,32 +497,6 @@ class Kernel:
                 f"thread, got {description.local_bytes}; no GPU has more"
             )
         return grid_size, block_size
-
-    def _check_memory(self, size: int) -> None:
-        """Refuse arrays that check mode, which copies them, has no memory for."""
-        available = available_memory()
-        if size > available:
-            raise EmulatorError(
-                f"{self.name}: expected arrays of at most {_gib(available)} in all, which this "
-                f"machine has free, got {_gib(size)}; check with smaller arrays"
-            )
-
-
-def available_memory() -> int:
-    """Return how many bytes of memory the process may still take."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        text = Path("/proc/meminfo").read_text()
-        match = re.search(r"MemAvailable:\s+(\d+) kB", text)
-        free = int(match[1]) * 1024 if match else free
-    with contextlib.suppress(OSError, ValueError):  # a container's own limit
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        free = min(free, limit - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    return free
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
 
 
 def _three(sizes: int | Sequence[int]) -> Dimensions:

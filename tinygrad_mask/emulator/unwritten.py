@@ -5,10 +5,14 @@ Check mode reports a kernel that reads from them what it has not written before.
 since they no longer are the pattern that the array was filled with.
 """
 
+import math
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from tinygrad_mask.emulator.host_memory import check_memory
 
 _PATTERN = 0x7FFD5AA5
 """Four bytes that are a NaN as float32 and, twice, as float64."""
@@ -18,7 +22,12 @@ _masks: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}
 
 
 def empty(shape: Any, dtype: Any = float, order: Any = "C", **options: Any) -> np.ndarray:
-    """Return an array as `numpy.empty` does, whose bytes count as not written."""
+    """Return an array as `numpy.empty` does, whose bytes count as not written.
+
+    Raises `EmulatorError` if there is not enough memory to fill it and to remember its bytes.
+    """
+    sizes = shape if isinstance(shape, Iterable) else (shape,)
+    check_memory("empty", 2 * math.prod(sizes) * np.dtype(dtype).itemsize)
     array = np.empty(shape, dtype, order, **options)
     owner = _owner(array)
     flat = _bytes(owner)
@@ -46,19 +55,40 @@ def mask_of(array: np.ndarray) -> np.ndarray | None:
     """
     if not _masks:
         return None
-    owner = _owner(array)
-    known = _masks.get(id(owner))
-    if known is None or known[0]() is not owner or not array.flags.c_contiguous:
+    part = _part(array)
+    if part is None:
         return None
-    mask, flat = known[1], _bytes(owner)
+    owner = _owner(array)
+    mask, flat = _masks[id(owner)][1], _bytes(owner)
     words = flat.size // 4
     pattern = np.array([_PATTERN], np.uint32)
     still = np.repeat(flat[: 4 * words].view(np.uint32) == pattern, 4)
     mask[: 4 * words] &= still
     mask[4 * words :] &= flat[4 * words :] == pattern.view(np.uint8)[: flat.size % 4]
-    start = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
-    part = mask[start : start + array.nbytes]
     return part if part.any() else None
+
+
+def snapshot(array: np.ndarray) -> np.ndarray | None:
+    """Return a copy of an array's mask, for `restore`; None if it has none."""
+    part = _part(array)
+    return None if part is None else part.copy()
+
+
+def restore(array: np.ndarray, mask: np.ndarray | None) -> None:
+    """Give an array the mask that it had when its contents were what they are again."""
+    part = _part(array)
+    if part is not None and mask is not None:
+        part[:] = mask
+
+
+def _part(array: np.ndarray) -> np.ndarray | None:
+    """Return an array's part of the mask of the memory that it is in; None if there is none."""
+    owner = _owner(array)
+    known = _masks.get(id(owner))
+    if known is None or known[0]() is not owner or not array.flags.c_contiguous:
+        return None
+    start = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    return known[1][start : start + array.nbytes]
 
 
 def _owner(array: np.ndarray) -> np.ndarray:
