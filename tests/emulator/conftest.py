@@ -1,7 +1,12 @@
-"""What the emulator's tests share: skip where its tools are missing; programs, compiled once."""
+"""What the emulator's tests share: skip where its tools are missing; programs, compiled once.
+
+With `TINYGRAD_MASK_TEST_NVRTC_OPTIONS=-G` in the environment, every kernel is compiled with that
+option of NVRTC besides its own: nothing is inlined and nothing is optimised away.
+"""
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -22,7 +27,8 @@ def tools() -> None:
 
 @functools.cache
 def _compiled(source: str, arch: str, options: tuple[str, ...]) -> Program:
-    return Program(source, name="test.cu", arch=arch, options=options)
+    more = os.environ.get("TINYGRAD_MASK_TEST_NVRTC_OPTIONS", "").split()
+    return Program(source, name="test.cu", arch=arch, options=(*options, *more))
 
 
 @pytest.fixture(scope="session")
