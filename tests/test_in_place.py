@@ -251,3 +251,12 @@ class TestItems:
     def test_a_number_that_wraps_is_refused(self):
         with pytest.raises(OverflowError, match="300"):
             Tensor(np.zeros(2, np.uint8))[0] = 300
+
+
+@pytest.mark.parametrize(
+    "name", ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"]
+)
+def test_every_operator_has_its_form_in_place(name):
+    # Without one Python would rebind the name, and the tensor would stay as it was.
+    if f"__{name}__" in vars(Tensor):
+        assert f"__i{name}__" in vars(Tensor)

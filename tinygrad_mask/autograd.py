@@ -803,7 +803,8 @@ def backward(
     `gradient`, of root's shape, is the derivative of the final value with respect to `root`: an
     array, or with `create_graph` a variable. A node is visited when all its consumers have
     delivered, which a first pass counts; neither pass recurses. Leaves are written only after the
-    whole walk has succeeded. Several threads may do so at once for the same leaves.
+    whole walk has succeeded. Several threads may do so at once for the same leaves, each with a
+    graph of its own.
     """
     with enable_grad() if create_graph else contextlib.nullcontext():
         collected: dict[Variable, Any] = {}
