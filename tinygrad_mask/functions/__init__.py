@@ -2,8 +2,11 @@
 
 Nothing here imports a tensor when it runs: functions work on whatever `Variable` they are given,
 and their annotations name `Tensor` because that is what it is. `PRIMITIVES` has every primitive by
-its name.
+its name. Families that only networks need are loaded on first use.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_mask.autograd import Function, GradientFunction
 from tinygrad_mask.functions.activation import (
@@ -16,7 +19,6 @@ from tinygrad_mask.functions.activation import (
     tanh,
 )
 from tinygrad_mask.functions.conversion import Conversion
-from tinygrad_mask.functions.convolution import conv2d
 from tinygrad_mask.functions.dropout import dropout
 from tinygrad_mask.functions.elementwise import (
     abs,
@@ -34,18 +36,9 @@ from tinygrad_mask.functions.elementwise import (
     subtract,
     where,
 )
-from tinygrad_mask.functions.group_normalisation import group_norm, layer_norm
 from tinygrad_mask.functions.linear import linear
-from tinygrad_mask.functions.loss import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    squared_error,
-)
 from tinygrad_mask.functions.matmul import matmul
-from tinygrad_mask.functions.normalisation import batch_norm
-from tinygrad_mask.functions.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
 from tinygrad_mask.functions.reduction import logsumexp, max, mean, sum, var
-from tinygrad_mask.functions.resizing import interpolate
 from tinygrad_mask.functions.shape import (
     broadcast_to,
     concatenate,
@@ -55,6 +48,18 @@ from tinygrad_mask.functions.shape import (
     reshape,
     stack,
 )
+
+if TYPE_CHECKING:
+    from tinygrad_mask.functions.convolution import conv2d
+    from tinygrad_mask.functions.group_normalisation import group_norm, layer_norm
+    from tinygrad_mask.functions.loss import (
+        binary_cross_entropy_with_logits,
+        cross_entropy,
+        squared_error,
+    )
+    from tinygrad_mask.functions.normalisation import batch_norm
+    from tinygrad_mask.functions.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
+    from tinygrad_mask.functions.resizing import interpolate
 
 __all__ = [
     "PRIMITIVES",
@@ -108,13 +113,50 @@ __all__ = [
 ]
 
 
-def _leaves(function: type[Function]) -> list[type[Function]]:
-    below = [leaf for child in function.__subclasses__() for leaf in _leaves(child)]
-    return below or [function]
-
-
-PRIMITIVES: dict[str, type[Function]] = {
-    leaf.name: leaf
-    for leaf in _leaves(Function)
-    if not issubclass(leaf, (GradientFunction, Conversion))
+_ON_FIRST_USE = {
+    "conv2d": "convolution",
+    "group_norm": "group_normalisation",
+    "layer_norm": "group_normalisation",
+    "binary_cross_entropy_with_logits": "loss",
+    "cross_entropy": "loss",
+    "squared_error": "loss",
+    "batch_norm": "normalisation",
+    "avg_pool2d": "pooling",
+    "global_avg_pool2d": "pooling",
+    "max_pool2d": "pooling",
+    "interpolate": "resizing",
 }
+"""The families of the functions that are loaded on first use. A function with the name of its own
+family cannot be among them, because the module would take its place.
+"""
+
+
+if TYPE_CHECKING:
+    PRIMITIVES: dict[str, type[Function]]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PRIMITIVES":
+        for family in set(_ON_FIRST_USE.values()):
+            importlib.import_module(f"{__name__}.{family}")
+        value: Any = {
+            leaf.name: leaf
+            for leaf in _leaves(Function)
+            if not issubclass(leaf, (GradientFunction, Conversion))
+        }
+    elif name in _ON_FIRST_USE:
+        value = getattr(importlib.import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _leaves(function: type[Function]) -> list[type[Function]]:
+    """The functions of this package that no other is a subclass of."""
+    ours = [c for c in function.__subclasses__() if c.__module__.startswith(f"{__name__}.")]
+    return [leaf for child in ours for leaf in _leaves(child)] or [function]
