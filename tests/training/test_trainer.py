@@ -1,5 +1,6 @@
 """The training loop on models that are not about masks; runs that are interrupted and resumed."""
 
+import doctest
 import os
 import signal
 import threading
@@ -9,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 from training_runs import Jitter, classes, noisy, regression, same_bits, two_inputs
 
-from tinygrad_mask import Tensor, default_generator, manual_seed, nn, optim
+from tinygrad_mask import Tensor, default_generator, manual_seed, nn, optim, training
 from tinygrad_mask import functions as F
 from tinygrad_mask.data import ArrayDataset, DataLoader
 from tinygrad_mask.training import (
@@ -70,6 +71,12 @@ def test_digits():
     assert last["val_accuracy"] > 0.9
     right = (model(Tensor(images[1400:])).numpy().argmax(axis=1) == labels[1400:]).mean()
     assert last["val_accuracy"] == pytest.approx(right, abs=1e-12)
+
+
+def test_the_example_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(training) == (0, 13)
+    assert (tmp_path / "signs.safetensors").exists()
 
 
 def test_a_model_of_several_inputs_gets_them_by_name():
