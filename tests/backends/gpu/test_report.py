@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -248,11 +249,15 @@ def test_every_architecture_has_limits():
 
 @needs_emulator
 @needs_nvdisasm
-def test_the_report_on_one_kernel(tmp_path, capsys):
-    file = tmp_path / "report.json"
+def test_the_report_on_one_kernel(capsys):
     arguments = ["--arch", "sm_80,sm_75", "--kernel", "^max_pool2d<float, unsigned char, 4>"]
-    assert cli.main(["kernels", "report", *arguments, "--json", str(file)]) == 0
-    out = capsys.readouterr().out
+    assert cli.main(["kernels", "report", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith(
+        "2 instances of kernels to compile, for 2 architectures, and 4 operations"
+    )
+    assert re.search(r"report: 100%.* 6/6 ", err)
+    assert max(map(len, out.splitlines())) <= 100
     tables = out.strip().split("\n\n")
     assert [table.split()[0] for table in tables] == [
         "sm_80:",
@@ -261,11 +266,12 @@ def test_the_report_on_one_kernel(tmp_path, capsys):
         "Microseconds",
     ]
     assert re.search(
-        r" 256 +\d+ +0 +0 +0 +\d+ +\d+% .* max_pool2d<float, unsigned char, 4>", tables[0]
+        r"max_pool2d<float, unsigned char, 4>\n +256 +\d+ +0 +0 +0 +\d+ +\d+% .*", tables[0]
     )
     assert re.search(r"pool1 forward .* 22\.02 +22\.02 +1\.00 +- +100\.0% +1\.00 +max_pool2d", out)
     assert all(gpu.name in tables[3] for gpu in GPUS)
-    data = json.loads(file.read_text())
+    assert cli.main(["kernels", "report", *arguments, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
     assert data["counted_arch"] == "sm_80"
     assert [k["arch"] for k in data["kernels"]] == ["sm_80", "sm_75"]
     assert {o["layer"] for o in data["operations"]} == {"pool1", "pool2", "pool3", "max_pool 3x3"}
@@ -292,12 +298,24 @@ def test_a_pattern_that_matches_nothing_is_told(capsys):
         cli.main(["kernels", "report", "--arch", "sm_90", "--kernel", "no_such"])
 
 
-def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path, capsys):
-    file = tmp_path / "none" / "report.json"
-    assert cli.main(["kernels", "report", "--json", str(file)]) == 1
-    captured = capsys.readouterr()
-    assert str(file) in captured.err
-    assert captured.out == ""
+@needs_emulator
+@needs_nvdisasm
+def test_rows_come_as_they_are_known_in_100_columns(capsys, monkeypatch):
+    """Of all kernels, though each of them is compiled for nothing here."""
+    one = compile_all([(Instance("splits.cu", "sum_splits<float>", 256, 0), "sm_90")])[0]
+    seen = []
+
+    def compile_each(wanted):
+        for instance, arch in wanted:
+            seen.append(capsys.readouterr().out)
+            yield [replace(one, instance=instance, arch=arch, static_shared_bytes=65536)]
+
+    monkeypatch.setattr(commands, "compile_each", compile_each)
+    monkeypatch.setattr(commands, "count_each", lambda *arguments: iter(()))
+    assert cli.main(["kernels", "report", "--arch", "sm_90"]) == 0
+    seen.append(capsys.readouterr().out)
+    assert all(text.count("65536") == 1 for text in seen[1:])
+    assert max(len(line) for text in seen for line in text.splitlines()) <= 100
 
 
 @pytest.mark.parametrize("missing", ["nvrtc", "nvdisasm"])
@@ -332,11 +350,13 @@ def test_check_is_there_and_shows_all_that_the_compiler_says(tmp_path, capsys):
     )
     with pytest.raises(SystemExit) as left:
         cli.main(["kernels", "check", str(tmp_path / "wrong.cu")])
-    assert left.value.code == 1
+    assert left.value.code == 2
     error = capsys.readouterr().err
     assert "wrong.cu(1): error" in error
     assert "wrong.cu(2): error" in error
-    assert cli.main(["kernels", "check", str(tmp_path / "none.cu")]) != 0
+    with pytest.raises(SystemExit) as left:
+        cli.main(["kernels", "check", str(tmp_path / "none.cu")])
+    assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -4,20 +4,28 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from tinygrad_mask.backends.report.counting import CountedOperation, count_all
+from tqdm import tqdm
+
+from tinygrad_mask.backends.report.counting import CountedOperation, count_each
 from tinygrad_mask.backends.report.gpus import GPUS
-from tinygrad_mask.backends.report.machine import ARCHITECTURES, CompiledInstance, compile_all
+from tinygrad_mask.backends.report.machine import (
+    ARCHITECTURES,
+    CompiledInstance,
+    compile_each,
+    jobs_of,
+)
 from tinygrad_mask.backends.report.network import (
     BATCH,
     other_primitives,
     reference_network,
 )
 from tinygrad_mask.backends.report.survey import launched, survey
+from tinygrad_mask.emulator import nvrtc, sass
 from tinygrad_mask.emulator.occupancy import limits_of
 
 _COUNTED_ARCH = "sm_90"
@@ -30,7 +38,7 @@ For every kernel and architecture, from its machine code: threads of a block, re
 local memory and bytes spilled to it of a thread, shared memory of a block (static + dynamic), how
 many blocks run on a multiprocessor, how full their warps make it and what there is no more of; of
 the hot loop the number of instructions, the share of fused multiplications and additions (FMA), and
-loads from global and from shared memory, all and those of 128 bits.
+loads from global and from shared memory, all and those of 128 bits. Rows come as they are known.
 
 For the layers of the reference network at a batch of {BATCH}, and for other primitives, counted by
 the emulator: operations of the definition, how many times as many are done, the fewest bytes
@@ -67,7 +75,12 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"run the blocks of N images of the {BATCH}, and scale (default: %(default)s)",
     )
-    parser.add_argument("--json", dest="json_file", type=Path, metavar="FILE", help="write it all")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print all of it as JSON, at the end, instead of tables",
+    )
     parser.set_defaults(run=report_command)
 
 
@@ -87,36 +100,60 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def report_command(arguments: argparse.Namespace) -> None:
-    """Print the report, and write it as JSON."""
+    """Print the report, row by row as it becomes known, or all of it as JSON."""
     pattern = arguments.kernel or re.compile("")
-    file = arguments.json_file
-    if file:
-        file.open("a").close()  # what cannot be written should be known before the work
-    compiled = []
-    for arch in arguments.arch:
-        instances = [i for i in survey(arch) if pattern.search(i.kernel)]
-        if not instances:
-            sys.exit(f"error: no kernel matches {pattern.pattern!r}")
-        found = compile_all([(instance, arch) for instance in instances])
-        print_lines(machine_table(arch, found))
-        compiled += found
+    tables = not getattr(arguments, "json", False)
+    wanted = [
+        (instance, arch)
+        for arch in arguments.arch
+        for instance in survey(arch)
+        if pattern.search(instance.kernel)
+    ]
+    missing = set(arguments.arch) - {arch for _, arch in wanted}
+    if missing:
+        sys.exit(f"error: no kernel matches {pattern.pattern!r}")
     arch = _COUNTED_ARCH if _COUNTED_ARCH in arguments.arch else arguments.arch[0]
     operations = [
         operation
         for operation in (*reference_network(), *other_primitives())
         if any(pattern.search(instance.kernel) for instance in launched(operation, arch))
     ]
-    counted = count_all(operations, arch, arguments.images / BATCH)
-    if counted:
-        print_lines(traffic_table(arch, arguments.images, counted))
-        print_lines(roofline_table(counted))
-    if file:
-        file.write_text(json.dumps(_to_json(compiled, counted, arch), indent=1))
+    nvrtc.identity()
+    sass.disassembler()  # what is missing should be known before the work
+    jobs = jobs_of(wanted)
+    print(
+        f"{len(wanted)} instances of kernels to compile, for {len(arguments.arch)} architectures, "
+        f"and {len(operations)} operations to count; all of it takes several minutes, "
+        "--arch and --kernel ask for less",
+        file=sys.stderr,
+    )
+    compiled: list[CompiledInstance] = []
+    counted: list[CountedOperation] = []
+    with tqdm(total=len(jobs) + len(operations), desc="report", unit="part") as bar:
+        title = ""
+        for batch in compile_each(wanted):
+            bar.update()
+            if tables and batch[0].arch != title:
+                print_lines([*([""] if title else []), *machine_head(batch[0].arch)])
+                title = batch[0].arch
+            if tables:
+                print_lines([line for c in batch for line in machine_row(c)])
+            compiled += batch
+        for operation in count_each(operations, arch, arguments.images / BATCH):
+            bar.update()
+            counted.append(operation)
+    if not tables:
+        print(json.dumps(_to_json(compiled, counted, arch), indent=1))
+    elif counted:
+        print_lines(["", *traffic_table(arch, arguments.images, counted)])
+        print_lines(["", *roofline_table(counted)])
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Print lines, and an empty one after them."""
-    print(*lines, "", sep="\n", flush=True)
+    """Print lines, above the progress bar if there is one."""
+    for line in lines:
+        tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
 
 
 def _to_json(
@@ -133,41 +170,60 @@ def _to_json(
 # --- tables ---------------------------------------------------------------------------------------
 
 
+WIDTH = 100
+"""Columns that a line may have."""
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> list[str]:
-    """Return a line for each row, columns under each other: to the right, those of `left` not."""
+    """Return the lines of a table, columns under each other: to the right, those of `left` not.
+
+    A last cell that does not fit into a line is broken, and goes on under itself.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
+    lines = []
+    for row in rows:
+        line = "  ".join(
             cell.ljust(width) if k in left else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in rows
-    ]
+        start = sum(widths[:-1]) + 2 * len(widths[:-1])
+        if len(line) > WIDTH:
+            first, *rest = textwrap.wrap(row[-1], WIDTH - start)
+            line = "\n".join([line[:start] + first, *(" " * start + more for more in rest)])
+        lines += line.split("\n")
+    return lines
 
 
-def machine_table(arch: str, compiled: Sequence[CompiledInstance]) -> list[str]:
-    """Return the lines that say what became of kernels for one architecture."""
+_MACHINE_COLUMNS = (
+    ("threads", 7), ("regs", 4), ("local", 5), ("spilled", 7), ("shared", 11), ("blocks", 6),
+    ("full", 4), ("loop", 4), ("FMA", 4), ("global/128", 10), ("shared/128", 10),
+    ("limited by", 13),
+)  # fmt: skip
+
+
+def machine_head(arch: str) -> list[str]:
+    """Return the lines above those of kernels, for one architecture."""
     limits = limits_of(arch)
     title = (
         f"{arch}: {limits.threads} threads, {limits.blocks} blocks and {limits.shared_bytes >> 10} "
         "KiB of shared memory a multiprocessor"
     )
-    rows = [_MACHINE_HEAD, *map(_machine_row, compiled)]
-    return [title, *aligned(rows, left=(7, 12))]
+    return [title, _machine_line([name for name, _ in _MACHINE_COLUMNS])]
 
 
-_MACHINE_HEAD = (
-    "threads", "registers", "local", "spilled", "shared", "blocks", "full", "limited by",
-    "hot loop", "FMA", "global/128", "shared/128", "kernel",
-)  # fmt: skip
+def _machine_line(cells: Sequence[str]) -> str:
+    return " ".join(
+        cell.rjust(width) for cell, (_, width) in zip(cells, _MACHINE_COLUMNS, strict=True)
+    )
 
 
-def _machine_row(c: CompiledInstance) -> tuple[str, ...]:
+def machine_row(c: CompiledInstance) -> list[str]:
+    """Return the lines that say what became of a kernel: its name, then the figures."""
     shared = str(c.static_shared_bytes)
     if c.instance.shared_bytes:
         shared += f"+{c.instance.shared_bytes}"
-    hot = c.hot_loop
-    return (
+    hot, others = c.hot_loop, len(c.occupancy.limited_by) - 1
+    figures = (
         str(c.instance.threads),
         str(c.registers),
         str(c.stack_bytes),
@@ -175,13 +231,16 @@ def _machine_row(c: CompiledInstance) -> tuple[str, ...]:
         shared,
         str(c.occupancy.blocks),
         f"{c.occupancy.share:.0%}",
-        ", ".join(c.occupancy.limited_by),
         str(hot.total) if hot else "-",
         f"{hot.fma_share:.0%}" if hot else "-",
         f"{hot.global_loads}/{hot.global_loads_128}" if hot else "-",
         f"{hot.shared_loads}/{hot.shared_loads_128}" if hot else "-",
-        c.instance.kernel,
+        c.occupancy.limited_by[0] + (f" +{others}" if others else ""),
     )
+    return [
+        *textwrap.wrap(c.instance.kernel, WIDTH, subsequent_indent="  "),
+        _machine_line(figures),
+    ]
 
 
 def traffic_table(arch: str, images: int, counted: Sequence[CountedOperation]) -> list[str]:
@@ -191,8 +250,8 @@ def traffic_table(arch: str, images: int, counted: Sequence[CountedOperation]) -
         f"image{'s' if images > 1 else ''}, {arch}"
     )
     head = (
-        "operation", "GFLOP", "done", "fewest MB", "moved MB", "of fewest", "of tiles'",
-        "needed", "bank conflicts", "kernels",
+        "operation", "GFLOP", "done", "fewest MB", "moved MB", "/fewest", "/tiles'",
+        "needed", "banks", "kernels",
     )  # fmt: skip
     rows = [head, *map(_traffic_row, counted)]
     return [title, *aligned(rows, left=(0, 9))]

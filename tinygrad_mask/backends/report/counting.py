@@ -21,7 +21,7 @@ Three figures of traffic, in bytes:
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -169,13 +169,20 @@ def count(operation: Operation, arch: str, share: float) -> CountedOperation:
     return CountedOperation(operation, tuple(launcher.launches), fewest)
 
 
-def count_all(operations: Iterable[Operation], arch: str, share: float) -> list[CountedOperation]:
+def count_each(
+    operations: Iterable[Operation], arch: str, share: float
+) -> Iterator[CountedOperation]:
     """Count operations, several at a time: most of it is waiting for compilers.
 
-    Raises `EmulatorError` as `count` does.
+    Yields each as soon as it is counted, in their order. Raises `EmulatorError` as `count` does.
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return list(pool.map(lambda operation: count(operation, arch, share), operations))
+        yield from pool.map(lambda operation: count(operation, arch, share), operations)
+
+
+def count_all(operations: Iterable[Operation], arch: str, share: float) -> list[CountedOperation]:
+    """Return all that `count_each` yields."""
+    return list(count_each(operations, arch, share))
 
 
 def _flat(results: Any) -> list[Array]:

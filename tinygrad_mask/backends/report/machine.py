@@ -3,7 +3,7 @@
 import itertools
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,46 +54,74 @@ class CompiledInstance:
         return {**data.pop("instance"), **data, "hot_loop_fma_share": share}
 
 
-def compile_all(wanted: Sequence[tuple[Instance, str]]) -> list[CompiledInstance]:
-    """Return what becomes of instances, each for an architecture, in their order.
+Wanted = Sequence[tuple[Instance, str]]
+"""Instances, each with an architecture to compile it for."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Instances of one file that are compiled together, for one architecture."""
+
+    file: str
+    arch: str
+    kernels: tuple[str, ...]
+
+
+def jobs_of(wanted: Wanted) -> list[Job]:
+    """Return what there is to compile: architecture by architecture, file by file."""
+    jobs = []
+    for arch in dict.fromkeys(arch for _, arch in wanted):
+        by_file = sorted({(i.file, i.kernel) for i, other in wanted if other == arch})
+        for file, group in itertools.groupby(by_file, lambda w: w[0]):
+            names = [kernel for _, kernel in group]
+            for first in range(0, len(names), _NAMES_AT_ONCE):
+                jobs.append(Job(file, arch, tuple(names[first : first + _NAMES_AT_ONCE])))
+    return jobs
+
+
+def compile_each(wanted: Wanted) -> Iterator[list[CompiledInstance]]:
+    """Yield what becomes of the instances of each job, as soon as it is known, in their order.
 
     On all processors, since NVRTC compiles one source at a time in a process. Raises
     `EmulatorError` where NVRTC or nvdisasm is missing, or a source has errors.
     """
-    jobs = []
-    by_file = sorted({(i.file, arch, i.kernel) for i, arch in wanted})
-    for (file, arch), group in itertools.groupby(by_file, lambda w: w[:2]):
-        names = [kernel for _, _, kernel in group]
-        for first in range(0, len(names), _NAMES_AT_ONCE):
-            jobs.append((file, arch, tuple(names[first : first + _NAMES_AT_ONCE])))
-    found: dict[tuple[str, str, str], MachineCode] = {}
-    for (file, arch, _), codes in zip(jobs, _run(jobs), strict=True):
-        found.update({(file, arch, kernel): code for kernel, code in codes.items()})
-    return [_describe(i, arch, found[i.file, arch, i.kernel]) for i, arch in wanted]
+    jobs = jobs_of(wanted)
+    for job, codes in zip(jobs, _run(jobs), strict=True):
+        yield [
+            _describe(instance, arch, codes[instance.kernel])
+            for instance, arch in wanted
+            if arch == job.arch and instance.file == job.file and instance.kernel in job.kernels
+        ]
 
 
-Job = tuple[str, str, tuple[str, ...]]
+def compile_all(wanted: Wanted) -> list[CompiledInstance]:
+    """Return what becomes of instances, each for an architecture, in their order.
+
+    Raises `EmulatorError` as `compile_each` does.
+    """
+    found = {(c.instance, c.arch): c for batch in compile_each(wanted) for c in batch}
+    return [found[pair] for pair in wanted]
 
 
-def _run(jobs: Sequence[Job]) -> list[dict[str, MachineCode]]:
+def _run(jobs: Sequence[Job]) -> Iterator[dict[str, MachineCode]]:
     workers = min(len(os.sched_getaffinity(0)), len(jobs))
     if workers <= 1:
-        return [_compile(job) for job in jobs]
+        yield from map(_compile, jobs)
+        return
     # Not forked: libraries with threads of their own, as NVRTC is, do not survive that.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context) as pool:
-        return list(pool.map(_compile, jobs))
+        yield from pool.map(_compile, jobs)
 
 
 def _compile(job: Job) -> dict[str, MachineCode]:
-    file, arch, kernels = job
     return machine_code(
-        kernel_source(file),
-        name=file,
+        kernel_source(job.file),
+        name=job.file,
         headers=kernel_headers(),
-        arch=arch,
+        arch=job.arch,
         options=(*OPTIONS, *ADDED_OPTIONS),
-        name_expressions=kernels,
+        name_expressions=job.kernels,
     )
 
 
