@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_mask as tg
-from tinygrad_mask import Tensor, nn, optim, serialization
+from tinygrad_mask import Tensor, nn, optim
 from tinygrad_mask import functions as F
 from tinygrad_mask.data import ArrayDataset, DataLoader
 
@@ -88,8 +88,8 @@ for epoch in range(1, EPOCHS + 1):
 # The state of a model is a dictionary of arrays; a safetensors file holds nothing but arrays.
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "digits.safetensors"
-    serialization.save(path, model.state_dict())
-    arrays, _ = serialization.load(path)
+    tg.save(model.state_dict(), path)
+    arrays = tg.load(path)
     print(f"\nsaved {len(arrays)} arrays, {path.stat().st_size / 1000:.0f} kB")
     loaded = network()
     loaded.load_state_dict(arrays)

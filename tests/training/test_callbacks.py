@@ -166,6 +166,34 @@ def test_validation_is_over_all_examples_with_the_averaged_weights():
     )
 
 
+def test_an_evaluation_within_an_epoch_changes_nothing():
+    class Watch(Callback):
+        """Evaluates after each step, on batches whose arrays have no names."""
+
+        seen = ()
+
+        def __init__(self, batches):
+            self.batches = batches
+
+        def on_step_end(self, trainer):
+            self.seen = (*self.seen, trainer.evaluate(self.batches)["loss"])
+
+    plain, watched = two_inputs(), two_inputs()
+    watch = Watch([tuple(batch.values()) for batch in watched.batches])
+    watched.callbacks.append(watch)
+    plain.run()
+    watched.run()
+    same_bits(plain, watched)
+    assert len(watch.seen) == 12
+    assert watch.seen[-1] < watch.seen[0]
+
+    plain, watched = noisy(), noisy()  # with dropout and statistics
+    watched.callbacks.append(Watch([(np.zeros((3, 6), np.float32), np.arange(3))]))
+    plain.run()
+    watched.run()
+    same_bits(plain, watched)
+
+
 def test_clipping_limits_the_norm_of_a_step():
     trainer, *_ = regression(lr=1.0, callbacks=[ClipGradNorm(0.01)])
     before = [p.numpy().copy() for p in trainer.model.parameters()]

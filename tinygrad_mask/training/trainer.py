@@ -128,7 +128,7 @@ class Trainer:
         self.schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule or ())
         self.callbacks = list(callbacks)
         self.progress = Progress()
-        self.backend = optimizer.parameters[0].backend
+        self._backend = optimizer.parameters[0].backend
         self._stop_requested = False
         # Saved only if this run draws from it: other runs must not depend on it.
         self._default_state: Any = default_generator().bit_generator.state
@@ -138,11 +138,11 @@ class Trainer:
         self._graph = graph
         self._gradients = self._compute_gradients
         if graph:
-            self._gradients = self.backend.capture(self._compute_gradients)
+            self._gradients = self._backend.capture(self._compute_gradients)
         # Outcomes not yet read, and how many of them may wait: the host must not wait for a GPU
         # that has no further work queued.
         self._outcomes: deque[tuple[Array, int]] = deque()
-        self._most_outcomes = 1 if self.backend.asynchronous else 0
+        self._most_outcomes = 1 if self._backend.asynchronous else 0
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ class Trainer:
             progress.waited += time.perf_counter() - start
             if batch is None:
                 return
-            yield tuple(self.backend.send(array) for array in self._arrays(batch))
+            yield tuple(self._backend.send(array) for array in self._arrays(batch))
 
     def _arrays(self, batch: Any) -> list[Array]:
         """Return the arrays of a batch in order; the names of a mapping's are kept."""
@@ -248,7 +248,7 @@ class Trainer:
         The outcome, in float64, is the loss and, for each further measure, its sum over the batch's
         examples.
         """
-        loss, measures = self._loss_of(Tensor.from_array(a, self.backend) for a in arrays)
+        loss, measures = self._loss_of(Tensor.from_array(a, self._backend) for a in arrays)
         self.optimizer.zero_grad()
         loss.backward()
         self._measures = list(measures)
@@ -276,14 +276,14 @@ class Trainer:
     def _outcome(self, loss: Tensor, measures: Mapping[str, Tensor], count: int) -> Array:
         # The mean of each measure times the number of examples: of booleans an exact count.
         sums = [m.data.astype(np.float64).sum() * (count / m.size) for m in measures.values()]
-        return self.backend.xp.stack([loss.data.astype(np.float64), *sums])
+        return self._backend.xp.stack([loss.data.astype(np.float64), *sums])
 
     def _read_outcomes(self, most: int) -> None:
         """Add up the outcomes of the steps until at most `most` of them are unread."""
         progress = self.progress
         while len(self._outcomes) > most:
             outcome, count = self._outcomes.popleft()
-            loss, *sums = self.backend.to_host(outcome).tolist()
+            loss, *sums = self._backend.to_host(outcome).tolist()
             if not math.isfinite(loss):
                 raise self.diverged(f"the loss is {loss}")
             progress.step += 1
@@ -319,20 +319,26 @@ class Trainer:
     def evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
         """Return the means of the loss and the other measures over all examples of some batches.
 
-        The model is in evaluation mode afterwards; it is evaluated with its averaged weights, if
-        there is a `WeightAverage`.
+        The model is in evaluation mode meanwhile and has its averaged weights, if there is a
+        `WeightAverage`; callbacks may call this at any time.
         """
-        seen, sums = 0, dict[str, float]()
+        seen, sums, names = 0, dict[str, float](), self._names
+        modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
-        with self.averaged(), no_grad():
-            for batch in batches:
-                arrays = [self.backend.asarray(array) for array in self._arrays(batch)]
-                tensors = (Tensor.from_array(array, self.backend) for array in arrays)
-                loss, measures = self._loss_of(tensors)
-                count = _length(arrays[0])
-                outcome = self.backend.to_host(self._outcome(loss, measures, count)).tolist()
-                seen += count
-                _add(sums, ["loss", *measures], [outcome[0] * count, *outcome[1:]])
+        try:
+            with self.averaged(), no_grad():
+                for batch in batches:
+                    arrays = [self._backend.asarray(array) for array in self._arrays(batch)]
+                    tensors = (Tensor.from_array(array, self._backend) for array in arrays)
+                    loss, measures = self._loss_of(tensors)
+                    count = _length(arrays[0])
+                    outcome = self._backend.to_host(self._outcome(loss, measures, count)).tolist()
+                    seen += count
+                    _add(sums, ["loss", *measures], [outcome[0] * count, *outcome[1:]])
+        finally:
+            self._names = names  # of the batch that is on its way
+            for module, training in modes:
+                module.training = training
         return {name: total / seen for name, total in sums.items()}
 
     @contextmanager
