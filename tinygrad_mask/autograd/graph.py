@@ -189,6 +189,7 @@ class Node:
                 f"{self.function.name}: backward returned {len(gradients)} gradients for "
                 f"{len(self.edges)} inputs; expected one per input, None if there is none"
             )
+        array_type = None if create_graph else self.xp.ndarray
         checked: list[Array | Variable | None] = []
         for k, (edge, gradient, shape) in enumerate(
             zip(self.edges, gradients, self.input_shapes, strict=True)
@@ -196,13 +197,13 @@ class Node:
             if edge is None or gradient is None:
                 checked.append(None)
                 continue
-            found = getattr(gradient, "shape", None)
-            if found is None or isinstance(gradient, Variable) is not create_graph:
+            if type(gradient) is not array_type and not _is_gradient(gradient, create_graph):
                 wanted = "a Tensor" if create_graph else "an array"
                 raise RuntimeError(
                     f"{self.function.name}: backward returned for input {k} a "
                     f"{type(gradient).__name__}, expected {wanted} or None"
                 )
+            found = gradient.shape
             if found != shape and self.function.elementwise:
                 try:
                     gradient = sum_to_shape(gradient, shape)
@@ -240,6 +241,11 @@ class Node:
         self.edges = ()
         self._saved = ()
         self._watched = ()
+
+
+def _is_gradient(gradient: Any, create_graph: bool) -> bool:
+    """Whether this is a variable, or without `create_graph` an array or a number of NumPy's."""
+    return isinstance(gradient, Variable) is create_graph and hasattr(gradient, "shape")
 
 
 def _no_node() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_mask.autograd.graph import Node, Variable, array_of, plain_array
-from tinygrad_mask.autograd.modes import enable_grad
-from tinygrad_mask.backends import Backend
+from tinygrad_mask.autograd.modes import enable_grad, is_grad_enabled
 
 _collecting = threading.Lock()
 """Held while a walk adds to the gradients of leaves, so that two threads lose none."""
@@ -26,26 +25,29 @@ def backward(
     whole walk has succeeded. Several threads may do so at once for the same leaves, each with a
     graph of its own.
     """
-    with enable_grad() if create_graph else contextlib.nullcontext():
-        collected: dict[Variable, Any] = {}
-        if root.node is None:
-            collected[root] = gradient if create_graph else gradient.copy()
-        else:
-            pending = _count_consumers([root.node])
-            _walk(
-                {root.node: gradient},
-                pending,
-                collected,
-                retain_graph=retain_graph,
-                create_graph=create_graph,
-            )
-        with _collecting:
-            for leaf, total in collected.items():
-                before = leaf._grad
-                if create_graph:
-                    leaf._grad = total if before is None else before + total
-                else:
-                    leaf._grad = leaf.wrap(total if before is None else before.data + total)
+    if create_graph and not is_grad_enabled():
+        with enable_grad():
+            backward(root, gradient, retain_graph=retain_graph, create_graph=True)
+        return
+    collected: dict[Variable, Any] = {}
+    if root.node is None:
+        collected[root] = gradient if create_graph else gradient.copy()
+    else:
+        pending = _count_consumers([root.node])
+        _walk(
+            {root.node: gradient},
+            pending,
+            collected,
+            retain_graph=retain_graph,
+            create_graph=create_graph,
+        )
+    with _collecting:
+        for leaf, total in collected.items():
+            before = leaf._grad
+            if create_graph:
+                leaf._grad = total if before is None else before + total
+            else:
+                leaf._grad = leaf.wrap(total if before is None else before.data + total)
 
 
 def grad(
@@ -180,14 +182,16 @@ def _walk(
     With `targets`, leaves and nodes, only theirs are collected, and nodes that lead to none are not
     visited. Gradients are arrays, or with `create_graph` variables.
     """
+    if not starts:
+        return
     ready = [node for node in starts if pending[node] == 0]
     useful = None if targets is None else _leading_to(targets, ready, pending)
     gradients = dict(starts)
     # Arrays made by this walk by adding up may be added to in place; what a backward returned may
     # be shared (with grad_output, with another input's gradient) and may not.
     own: set[Node | Variable] = set()
-    with contextlib.ExitStack() as contexts:
-        backend: Backend | None = None
+    backend = next(iter(starts)).backend
+    with backend.computing():
         while ready:
             node = ready.pop()
             grad_output = gradients.pop(node, None)
@@ -196,9 +200,6 @@ def _walk(
                     collected[node] = grad_output
                 if node not in useful:
                     continue
-            if node.backend is not backend:
-                backend = node.backend
-                contexts.enter_context(backend.computing())
             edges = node.edges
             if grad_output is None:
                 inputs: tuple[Any, ...] = (None,) * len(edges)
@@ -207,12 +208,16 @@ def _walk(
                     grad_output = node.backend.xp.asarray(grad_output)
                 if targets is None:
                     node.deliver(grad_output)
-                inputs = node.input_gradients(grad_output, create_graph)
+                if node.backend is backend:
+                    inputs = node.input_gradients(grad_output, create_graph)
+                else:
+                    with node.backend.computing():
+                        inputs = node.input_gradients(grad_output, create_graph)
             for k, (edge, grad_input) in enumerate(zip(edges, inputs, strict=True)):
                 if edge is None:
                     continue
                 is_node = isinstance(edge, Node)
-                if grad_input is not None and (is_node or targets is None or edge in targets):
+                if grad_input is not None and (targets is None or is_node or edge in targets):
                     totals: dict[Any, Any] = gradients if is_node else collected
                     if edge not in totals:
                         if not is_node and not create_graph:
@@ -227,10 +232,11 @@ def _walk(
                         totals[edge] = totals[edge] + grad_input
                         if not create_graph:
                             own.add(edge)
-                if isinstance(edge, Node):
-                    pending[edge] -= 1
-                    if pending[edge] == 0:
-                        ready.append(edge)
+                if is_node:
+                    waiting: Any = edge
+                    pending[waiting] -= 1
+                    if pending[waiting] == 0:
+                        ready.append(waiting)
             if not retain_graph:
                 node.free()
 
