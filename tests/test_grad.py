@@ -172,6 +172,34 @@ class TestGrad:
         with pytest.raises(RuntimeError, match="Lost: saved array 0 is neither an input nor an"):
             grad(Lost.apply(x), x, np.ones(2), create_graph=True)
 
+    def test_an_attribute_with_an_array_is_refused(self):
+        class Lost(Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.slope = 3 * x**2
+                return x**3
+
+            @staticmethod
+            def backward(ctx, grad_output):
+                return grad_output * ctx.slope
+
+            differentiable_backward = backward
+
+        x = leaf(2)
+        grad(Lost.apply(x), x, np.ones(2))
+        with pytest.raises(RuntimeError, match=r"Lost: ctx\.slope is an array, so its deri"):
+            grad(Lost.apply(x), x, np.ones(2), create_graph=True)
+
+    def test_a_deep_graph_of_gradients(self):
+        x = Tensor(np.array([2.0]), requires_grad=True)
+        y = x * x * x
+        for _ in range(5_000):
+            y = y * 1.0
+        (slope,) = grad(y, x, create_graph=True)
+        (curvature,) = grad(slope, x, create_graph=True)
+        assert (slope.item(), curvature.item()) == (12, 12)
+        del y, slope, curvature  # freeing them must not recurse either
+
     def test_one_array_of_a_variable_and_a_constant(self):
         class Product(Function):
             @staticmethod

@@ -305,7 +305,14 @@ class _GraphContext:
         self._like: Variable = next(g for g in given if g is not None)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._node, name)
+        value = getattr(self._node, name)
+        if isinstance(value, self._node.backend.xp.ndarray) and value.dtype.kind == "f":
+            raise RuntimeError(
+                f"{self._node.function.name}: ctx.{name} is an array, so its derivative is lost; "
+                "save the inputs with save_for_backward, and compute it from saved_tensors in "
+                "differentiable_backward (a constant is in saved_arrays)"
+            )
+        return value
 
     @property
     def saved_arrays(self) -> tuple[Any, ...]:
@@ -384,8 +391,8 @@ class Function:
     instead of arrays: it computes the same gradients by functions of tensors, so that they can be
     differentiated again. It is called for `create_graph=True` only. There, `ctx.saved_tensors` are
     tensors of the graph: the inputs and outputs that forward saved, connected to what they were
-    computed from. Floating arrays that `forward` computed on the way are refused, because their
-    derivative is lost: save the inputs and compute them again. `ctx.saved_arrays` are plain arrays,
+    computed from. Floating arrays that `forward` computed on the way, saved or set as attributes,
+    are refused, because their derivative is lost: save the inputs and compute them again. `ctx.saved_arrays` are plain arrays,
     constants of the derivative (a mask, an index). If `backward` consists of operators that arrays
     and tensors share, one definition serves both: write it with `ctx.saved_tensors`, then
     `differentiable_backward = backward`. A
