@@ -389,14 +389,16 @@ class Function:
 
     **Second derivatives.** `differentiable_backward(ctx, grad_output)` is `backward` on tensors
     instead of arrays: it computes the same gradients by functions of tensors, so that they can be
-    differentiated again. It is called for `create_graph=True` only. There, `ctx.saved_tensors` are
-    tensors of the graph: the inputs and outputs that forward saved, connected to what they were
-    computed from. Floating arrays that `forward` computed on the way, saved or set as attributes,
-    are refused, because their derivative is lost: save the inputs and compute them again. `ctx.saved_arrays` are plain arrays,
-    constants of the derivative (a mask, an index). If `backward` consists of operators that arrays
-    and tensors share, one definition serves both: write it with `ctx.saved_tensors`, then
-    `differentiable_backward = backward`. A
-    function without it raises `NotImplementedError` there.
+    differentiated again. It is called for `create_graph=True` only; a function without it raises
+    `NotImplementedError` there.
+
+    - `ctx.saved_tensors` are tensors of the graph there: the inputs and outputs that forward saved,
+      connected to what they were computed from. Floating arrays that forward computed on the way,
+      saved or set as attributes, are refused, because their derivative is lost: save the inputs and
+      compute them again.
+    - `ctx.saved_arrays` are plain arrays, constants of the derivative (a mask, an index).
+    - If `backward` consists of operators that arrays and tensors share, one definition serves both:
+      write it with `ctx.saved_tensors`, then `differentiable_backward = backward`.
 
     Example:
         >>> class Cube(Function):
