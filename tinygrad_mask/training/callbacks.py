@@ -250,9 +250,14 @@ class EpochSchedule(Callback):
 
 def schedule_state(schedule: Schedule) -> dict[str, Array]:
     """Return the state of a schedule as arrays by name."""
-    return {"step_count": np.array(schedule.step_count)}
+    state_dict = getattr(schedule, "state_dict", None)
+    return {"step_count": np.array(schedule.step_count)} if state_dict is None else state_dict()
 
 
 def load_schedule_state(schedule: Schedule, state: Mapping[str, Array]) -> None:
     """Take over a `schedule_state`."""
-    schedule.skip_to(int(state["step_count"]))
+    load_state_dict = getattr(schedule, "load_state_dict", None)
+    if load_state_dict is None:
+        schedule.skip_to(int(state["step_count"]))
+    else:
+        load_state_dict(state)
