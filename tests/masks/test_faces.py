@@ -13,7 +13,7 @@ from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Box, Face, Photograph
 from tinygrad_mask.masks.duplicates import perceptual_hash
 from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.masks.faces import FaceSet, cut_faces
+from tinygrad_mask.masks.faces import FaceSet, crop_faces
 from tinygrad_mask.masks.labels import LABELS
 
 SETTINGS = CropSettings(size=12)
@@ -38,7 +38,7 @@ class Noise:
 
 
 def cut(photographs: Sequence[Photograph], issues: DataIssues, **options: float) -> FaceSet:
-    return cut_faces(
+    return crop_faces(
         photographs,
         SETTINGS,
         issues,
@@ -86,7 +86,7 @@ def test_every_face_is_cut_in_order_and_every_photograph_opened_once(workers: in
 
 def test_cuts_are_the_crops_with_their_borders() -> None:
     photographs = some(9)
-    faces = cut_faces(
+    faces = crop_faces(
         photographs, SETTINGS, DataIssues(), min_face=0, border=3, workers=0, progress=False
     )
     plain = cut(photographs, DataIssues())

@@ -78,7 +78,7 @@ class FaceSet:
         return labels
 
 
-def cut_faces(
+def crop_faces(
     photographs: Sequence[Photograph],
     settings: CropSettings,
     issues: DataIssues,
@@ -98,7 +98,7 @@ def cut_faces(
     Raises `UsageError` where no face is left or there is no room for the crops.
     """
     loader = DataLoader(
-        _PhotographCutter(photographs, settings, min_face, border),
+        _FaceCropper(photographs, settings, min_face, border),
         _BATCH,
         workers=workers,
         collate=list,
@@ -146,7 +146,7 @@ def cut_faces(
 
 
 @dataclass
-class _CutPhotograph:
+class _CroppedPhotograph:
     """What became of one photograph; `faces` holds (label, face, size) of each face's pixels."""
 
     unreadable: str
@@ -157,7 +157,7 @@ class _CutPhotograph:
     small: int
 
 
-class _PhotographCutter:
+class _FaceCropper:
     """The data set whose item i is what is cut out of photograph i."""
 
     def __init__(
@@ -175,8 +175,8 @@ class _PhotographCutter:
     def __len__(self) -> int:
         return len(self.photographs)
 
-    def __getitem__(self, index: int) -> _CutPhotograph:
-        cut = _CutPhotograph("", np.zeros(HASH_WORDS, dtype=np.uint64), [], [], [], 0)
+    def __getitem__(self, index: int) -> _CroppedPhotograph:
+        cut = _CroppedPhotograph("", np.zeros(HASH_WORDS, dtype=np.uint64), [], [], [], 0)
         try:
             photograph = self.photographs[index].open()
         except OSError as error:

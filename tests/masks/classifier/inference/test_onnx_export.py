@@ -14,7 +14,7 @@ from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.masks.faces import cut_faces
+from tinygrad_mask.masks.faces import crop_faces
 from tinygrad_mask.masks.labels import LABELS
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -68,7 +68,7 @@ def test_every_kind_of_network(kind, mirrored):
 @pytest.fixture(scope="module")
 def real_crops(photographs):
     found = open_dataset(photographs / "larxel", DataIssues())[:40]
-    faces = cut_faces(found, CropSettings(24), DataIssues(), min_face=4, workers=0, progress=False)
+    faces = crop_faces(found, CropSettings(24), DataIssues(), min_face=4, workers=0, progress=False)
     return np.array(faces.crops)
 
 

@@ -16,7 +16,7 @@ from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
-from tinygrad_mask.masks.faces import cut_faces
+from tinygrad_mask.masks.faces import crop_faces
 from tinygrad_mask.masks.labels import LABELS
 
 SIZE = 12
@@ -58,7 +58,7 @@ class TestCrops:
     """The crop of prediction is that of training, to the bit."""
 
     def agree(self, classifier, found, boxes):
-        faces = cut_faces(
+        faces = crop_faces(
             found, classifier.crops, DataIssues(), min_face=0, border=5, workers=0, progress=False
         )
         asked = predicted(classifier, [photograph.path for photograph in found], boxes)

@@ -1,4 +1,4 @@
-"""From the data sets that a run names to their faces."""
+"""Load the data sets of a run and crop their faces."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_datasets
 from tinygrad_mask.masks.duplicates import duplicate_groups
 from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.masks.faces import FaceSet, cut_faces
+from tinygrad_mask.masks.faces import FaceSet, crop_faces
 from tinygrad_mask.masks.summary import summarise
 
 WORKERS = 2
@@ -57,17 +57,17 @@ def load(
     other_coverings: str | None,
     seed: int,
 ) -> LoadedData:
-    """Open data sets, cut their faces out and find the copies among their photographs.
+    """Open data sets, crop their faces and find the copies among their photographs.
 
-    Those of the data sets `extra` are not judged; the rest is as in `open_dataset`, `cut_faces` and
-    `RunConfig`.
+    Photographs of the data sets `extra` are not judged; for the rest see `open_dataset`,
+    `crop_faces` and `RunConfig`.
     """
     issues = DataIssues()
     judged, others = (
         open_datasets(some, issues, classes=classes, other_coverings=other_coverings, seed=seed)
         for some in (paths, extra)
     )
-    faces = cut_faces(
+    faces = crop_faces(
         [*judged, *others],
         crops,
         issues,
