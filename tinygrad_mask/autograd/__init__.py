@@ -10,10 +10,14 @@ holds no reference cycle and is freed as soon as it is no longer referenced.
 instead, and every step is recorded in its turn: see `Function.differentiable_backward`.
 """
 
-from tinygrad_mask.autograd.graph import (
-    Function,
-    GradientFunction,
-    Node,
+from tinygrad_mask.autograd.graph import Function, GradientFunction, Node, sum_to_shape
+from tinygrad_mask.autograd.modes import (
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from tinygrad_mask.autograd.variable import (
     Variable,
     Version,
     array_of,
@@ -21,13 +25,6 @@ from tinygrad_mask.autograd.graph import (
     number_for,
     plain_array,
     shape_of,
-    sum_to_shape,
-)
-from tinygrad_mask.autograd.modes import (
-    enable_grad,
-    is_grad_enabled,
-    no_grad,
-    set_grad_enabled,
 )
 from tinygrad_mask.autograd.walk import backward, grad, output_gradient
 

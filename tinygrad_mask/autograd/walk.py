@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.autograd.graph import Node, Variable, array_of, plain_array
+from tinygrad_mask.autograd.graph import Node
 from tinygrad_mask.autograd.modes import enable_grad, is_grad_enabled
+from tinygrad_mask.autograd.variable import Variable, array_of, plain_array
 
 _collecting = threading.Lock()
 """Held while a walk adds to the gradients of leaves, so that two threads lose none."""
