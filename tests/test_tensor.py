@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_mask.functions as F
-from tinygrad_mask import Tensor
+from tinygrad_mask import Tensor, no_grad
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,20 @@ def test_numbers_that_fit_are_converted_to_the_dtype(data, dtype, expected):
     tensor = Tensor(data, dtype=dtype)
     assert tensor.dtype == dtype
     assert tensor.numpy().tolist() == expected
+
+
+def test_a_copy_never_ends_a_graph_silently():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    y = x * 2
+    for data in (y, [y, y], (x, y)):
+        with pytest.raises(RuntimeError, match=r"Tensor: expected data, got a result made by mult"):
+            Tensor(data)
+    with pytest.raises(RuntimeError, match=r"add: expected data, got a result made by getitem"):
+        F.add(x, [y[0], y[1]])
+    assert Tensor(y.detach()).numpy().tolist() == [2, 4]
+    assert Tensor([x, x]).shape == (2, 2)  # a copy of a leaf is what one asks for
+    with no_grad():
+        assert not Tensor(y).requires_grad
 
 
 def test_iterates_over_the_first_axis():

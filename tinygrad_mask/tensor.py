@@ -45,9 +45,10 @@ class Tensor(Variable):
         device: str | Backend = "cpu",
     ) -> None:
         backend = get_backend(device)
+        autograd.check_ends_no_graph(data)
         if isinstance(data, Tensor):
             data = data.numpy()
-        host = np.array(autograd.plain_array(data, get_backend("cpu"), "Tensor"))
+        host = np.array(autograd.plain_array(data, "Tensor"))
         if dtype is not None:
             host = _exactly(host, np.dtype(dtype))
         elif host.dtype == np.float64 and not hasattr(data, "dtype"):
@@ -69,7 +70,7 @@ class Tensor(Variable):
     def from_array(cls, array: Array, device: str | Backend = "cpu") -> "Tensor":
         """Return a tensor that shares the memory of an array of that device, without a copy."""
         backend = get_backend(device)
-        array = autograd.plain_array(array, backend, "from_array")
+        array = autograd.plain_array(array, "from_array")
         if not isinstance(array, backend.xp.ndarray):
             array = backend.asarray(np.asarray(array))
         _check_dtype(array.dtype)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_mask.autograd.modes import recording
 from tinygrad_mask.backends import Array, Backend
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
     """The array of a variable, or a copy of anything else on the device.
 
     A copy, because what the caller writes into an array of his own later would go unnoticed. Raises
-    `ValueError`, in the name of a function, for a variable of another device, and `TypeError` for a
-    masked array.
+    `ValueError`, in the name of a function, for a variable of another device, `TypeError` for a
+    masked array, and `RuntimeError` for a list of recorded results.
     """
     if isinstance(value, Variable):
         if value.backend is not backend:
@@ -121,17 +122,28 @@ def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
             )
         return value.data
     if isinstance(value, backend.xp.ndarray):
-        return plain_array(value, backend, name).copy()
-    return backend.asarray(np.array(plain_array(value, backend, name)))
+        return plain_array(value, name).copy()
+    check_ends_no_graph(value, name)
+    return backend.asarray(np.array(plain_array(value, name)))
 
 
-def plain_array(value: Any, backend: Backend, name: str = "tensor") -> Any:
+def check_ends_no_graph(data: Any, name: str = "Tensor") -> None:
+    """Raise `RuntimeError` for recorded results, or a list of them, that a copy would cut off."""
+    for value in data if isinstance(data, (list, tuple)) else (data,):
+        if isinstance(value, Variable) and value.node is not None and recording.enabled:
+            raise RuntimeError(
+                f"{name}: expected data, got a result made by {value.node.function.name}, whose "
+                "graph would end here; use it as it is, or detach() it, or stack() several"
+            )
+
+
+def plain_array(value: Any, name: str = "tensor") -> Any:
     """The same memory as an array of no subclass; what is no array is returned as it is.
 
     `np.matrix` gives another meaning to `*`, and the mask of a masked array would be lost, for
     which this raises `TypeError`.
     """
-    if type(value) is backend.xp.ndarray or not isinstance(value, np.ndarray):
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(

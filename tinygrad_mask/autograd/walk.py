@@ -156,7 +156,7 @@ def output_gradient(name: str, output: Variable, gradient: Any, create_graph: bo
     if isinstance(gradient, Variable):
         given = array_of(gradient, backend, name)
     else:
-        given = plain_array(gradient, backend, name)
+        given = plain_array(gradient, name)
         if not isinstance(given, backend.xp.ndarray):
             given = backend.asarray(np.asarray(given))
     if given.shape != array.shape or given.dtype != array.dtype:
