@@ -1,6 +1,6 @@
 """PTX instructions that branch, call, synchronise, and work across a warp."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tinygrad_mask.emulator.conversions import first_of
 from tinygrad_mask.emulator.emitter import Emitter
@@ -64,10 +64,16 @@ def leave(emitter: Emitter, instruction: Instruction) -> str:
     return "return;"
 
 
-def call(emitter: Emitter, instruction: Instruction, functions: Mapping[str, bool]) -> str:
+def call(
+    emitter: Emitter,
+    instruction: Instruction,
+    functions: Mapping[str, bool],
+    name_of: Callable[[str, Instruction], str],
+) -> str:
     """`call` of a function that was not inlined.
 
-    `functions` tells of each function in the module whether it has a body.
+    `functions` tells of each function in the module whether it has a body, `name_of` what it is
+    called in C++.
     """
     operands = list(instruction.operands)
     results: tuple[str, ...] = ()
@@ -95,7 +101,8 @@ def call(emitter: Emitter, instruction: Instruction, functions: Mapping[str, boo
     if not functions.get(callee.name):
         what = _REFUSED.get(callee.name, f"a call of {callee.name}, which has no body")
         raise unsupported(instruction, what)
-    return f"f_{c_name(callee.name)}({', '.join(['T', *results, *arguments])});"
+    name = name_of(callee.name, instruction)
+    return f"{name}({', '.join(['T', *results, *arguments])});"
 
 
 def _parameter(emitter: Emitter, operand: object, instruction: Instruction) -> str:

@@ -141,6 +141,14 @@ def include_folders() -> tuple[Path, ...]:
 
 
 @functools.cache
+def is_system_header(path: str) -> bool:
+    """Tell whether a file, by its name in PTX, is NVRTC's own header or one of CUDA's."""
+    if path.endswith("__nv_nvrtc_builtin_header.h"):
+        return True
+    return any(Path(path).is_relative_to(folder) for folder in include_folders())
+
+
+@functools.cache
 def identity() -> str:
     """Return what tells one set of CUDA's headers from another: the wheels and their versions."""
     folders = include_folders()

@@ -6,13 +6,14 @@ switches to another thread's stack.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tinygrad_mask.emulator import control, conversions, memory
 from tinygrad_mask.emulator.control import c_name, label
 from tinygrad_mask.emulator.emitter import Emitter
 from tinygrad_mask.emulator.errors import UnsupportedError
+from tinygrad_mask.emulator.headers import is_system_header
 from tinygrad_mask.emulator.instructions import compute, split_types, unsupported
 from tinygrad_mask.emulator.kinds import instruction_kind
 from tinygrad_mask.emulator.ptx import (
@@ -184,6 +185,7 @@ class _Translator:
         self.functions = self.reachable()
         self.sites: list[tuple[Instruction, str]] = []
         self.pieces: list[list[Instruction]] = []
+        self.copies: list[tuple[PtxFunction, Place]] = []
         self.piece = 0
         self.description = Description()
         everything = [i for f in self.functions for i in _instructions(f)]
@@ -265,8 +267,13 @@ class _Translator:
             kind = parameter.type if parameter.count == 1 else "b8"
             description.parameters.append(ParameterInfo(kind, parameter.bytes, offset))
             offset += parameter.bytes + gap
-        code = [self.prototype(f) + ";" for f in self.functions[:-1]]
-        code += [self.function(f) for f in self.functions]
+        kept = [f for f in self.functions if not self.is_copied(f)]
+        bodies = [self.function(f) for f in kept]
+        for number, (function, place) in enumerate(self.copies, 1):  # grows: copies call others
+            bodies.append(self.function(function, number, place))
+        code = [self.prototype(f) + ";" for f in kept[:-1]]
+        code += [self.prototype(f, n) + ";" for n, (f, _) in enumerate(self.copies, 1)]
+        code += bodies
         everything = [i for f in self.functions for i in _instructions(f)]
         barriers = [i for i in everything if i.opcode in ("bar", "barrier")]
         description.suspends = self.mode == "count" or any(
@@ -312,8 +319,10 @@ class _Translator:
 
     def site_info(self, instruction: Instruction, action: str) -> SiteInfo:
         place = instruction.place
-        callers = [(self.file(c), c[1]) for c in place.callers]
-        return SiteInfo(instruction.text, self.file(place), place.line, callers, action)
+        own, *callers = [(self.file(p), p[1]) for p in ((place.file, place.line), *place.callers)]
+        while callers and is_system_header(own[0]):  # the line of the kernel's own source
+            own = callers.pop(0)
+        return SiteInfo(instruction.text, *own, callers, action)
 
     def piece_info(self, instructions: list[Instruction]) -> PieceInfo:
         counts: dict[tuple[str, int, str], int] = {}
@@ -325,16 +334,37 @@ class _Translator:
 
     # ---- functions
 
-    def prototype(self, function: PtxFunction) -> str:
+    def is_copied(self, function: PtxFunction) -> bool:
+        """Tell whether each call of a function has a copy of its own.
+
+        So it is with those of NVIDIA's headers, and those that are in no file, such as shuffles
+        that were not inlined: what goes wrong there is then reported where the kernel calls them.
+        """
+        if self.mode == "fast" or function is self.entry:
+            return False
+        place = next((i.place for i in _instructions(function) if i.place.file), None)
+        return place is None or is_system_header(self.file(place))
+
+    def name_of(self, name: str, call: Instruction) -> str:
+        """Return the C++ name of a function that is called."""
+        function = self.module.functions[name]
+        if not self.is_copied(function):
+            return f"f_{c_name(name)}"
+        self.copies.append((function, call.place))
+        return f"f_{c_name(name)}_at_{len(self.copies)}"
+
+    def prototype(self, function: PtxFunction, copy: int = 0) -> str:
         if function is self.entry:
             return (
                 'extern "C" __attribute__((visibility("default"))) void emulator_kernel(Thread *T)'
             )
         arguments = [f"char *o_{c_name(v.name)}" for v in function.results]
         arguments += [f"char *o_{c_name(v.name)}" for v in function.parameters]
-        return f"static void f_{c_name(function.name)}({', '.join(['Thread *T', *arguments])})"
+        name = f"f_{c_name(function.name)}{f'_at_{copy}' if copy else ''}"
+        return f"static void {name}({', '.join(['Thread *T', *arguments])})"
 
-    def function(self, function: PtxFunction) -> str:
+    def function(self, function: PtxFunction, copy: int = 0, place: Place | None = None) -> str:
+        """Return the C++ of a function; of a copy the instructions are all at the call's place."""
         symbols = dict(self.globals)
         declarations = []
         if function is self.entry:
@@ -354,7 +384,7 @@ class _Translator:
                 declarations.append(f"Local l_{name}(T, {name}, {variable.bytes});")
             symbols[variable.name] = f"(u64){name}"
         emitter = Emitter(function, self.mode, symbols, self.flush, self.sites)
-        body = list(self.body(emitter, function))
+        body = list(self.body(emitter, function, place))
         registers: dict[str, list[str]] = {}
         for register in sorted(emitter.used):
             kept = emitter.storage[register]
@@ -376,12 +406,14 @@ class _Translator:
             *body,
         ]
         inner = "".join(f"    {line}\n" for line in lines)
-        return f"{self.prototype(function)} {{\n{inner}}}"
+        return f"{self.prototype(function, copy)} {{\n{inner}}}"
 
-    def body(self, emitter: Emitter, function: PtxFunction) -> Iterator[str]:
+    def body(self, emitter: Emitter, function: PtxFunction, place: Place | None) -> Iterator[str]:
         tables = {s.name: s.labels for s in function.statements if isinstance(s, Targets)}
         yield self.new_piece()
         for statement in function.statements:
+            if place is not None and isinstance(statement, Instruction):
+                statement = replace(statement, place=place)
             if isinstance(statement, Label):
                 emitter.passed.add(statement.name)
                 yield f"{label(statement.name)}:;"
@@ -432,7 +464,7 @@ class _Translator:
             return control.branch_table(emitter, instruction, tables)
         if opcode == "call":
             bodies = {n: f.body is not None for n, f in self.module.functions.items()}
-            return control.call(emitter, instruction, bodies)
+            return control.call(emitter, instruction, bodies, self.name_of)
         computed = compute(emitter, instruction)
         if computed is None:
             raise unsupported(instruction)

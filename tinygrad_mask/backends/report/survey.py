@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_mask.backends.gpu.backend import GpuBackend
-from tinygrad_mask.backends.interface import Window
+from tinygrad_mask.backends.interface import Resize, Window
 from tinygrad_mask.backends.report.launchers import Instance, RecordingLauncher
 from tinygrad_mask.backends.report.network import Operation
 
@@ -36,7 +36,7 @@ def _survey(arch: str) -> frozenset[Instance]:
     launcher = RecordingLauncher(arch)
     backend = GpuBackend("emulator", launcher)
     for dtype in _TYPES:
-        for problems in (_convolutions, _products, _pooling, _activations, _others):
+        for problems in (_convolutions, _products, _pooling, _images, _activations, _others):
             for _ in problems(backend, dtype):
                 pass
     return frozenset(launcher.instances)
@@ -99,6 +99,23 @@ def _pooling(backend: GpuBackend, dtype: Any) -> Iterator[None]:
         backend.max_pool2d_grad(y, taps, x.shape, window)
         backend.avg_pool2d(x, window, True)
         backend.avg_pool2d_grad(y, x.shape, window, True)
+        yield
+
+
+def _images(backend: GpuBackend, dtype: Any) -> Iterator[None]:
+    """Group normalisation and resizing."""
+    for channels, groups in ((12, 3), (32, 1)):
+        x, kept = _empty(dtype, 2, 300, channels), _empty(dtype, channels)
+        statistics = _empty(dtype, 2, groups)
+        for weight in (kept, None):
+            backend.group_norm(x, weight, weight, groups, 1e-5)
+            backend.group_norm_grad(x, x, weight, statistics, statistics)
+        yield
+    for channels, linear in itertools.product((1, 2, 3, 4, 32), (False, True)):
+        resize = Resize((9, 4), (5 / 9, 7 / 4), linear)
+        x, y = _empty(dtype, 2, 5, 7, channels), _empty(dtype, 2, 9, 4, channels)
+        backend.interpolate(x, resize)
+        backend.interpolate_grad(y, x.shape, resize)
         yield
 
 
