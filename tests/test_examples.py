@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from devices import needs_emulator
 
 from tinygrad_mask import cli, serialization
 
@@ -43,6 +44,20 @@ def test_examples_run_and_print_what_they_do(script, expected):
     printed = run_example(script)
     for text in expected:
         assert text in printed
+
+
+@needs_emulator
+def test_a_cuda_kernel_and_its_planted_bugs():
+    printed = run_example("06_custom_cuda_kernel.py")
+    kernel, wanted, broken = (
+        np.array(numbers.split(), np.float64)
+        for numbers in re.findall(r"(?:kernel|NumPy): +\[(.*)\]", printed)
+    )
+    np.testing.assert_allclose([kernel, broken], [wanted, wanted], rtol=1e-6)
+    assert "nothing is wrong" in printed
+    assert re.search(r"log_cosh\.cu:14: race in log_cosh_rows.* at log_cosh\.cu:11: ", printed)
+    assert re.search(r"log_cosh\.cu:8: out of bounds in .* byte 12000 of x \(argument 0", printed)
+    assert "largest difference from tanh(x): 0.0\n" in printed
 
 
 def test_numbers_by_hand_and_by_the_engine_are_the_same():

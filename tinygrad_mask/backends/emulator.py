@@ -22,6 +22,7 @@ from tinygrad_mask.backends.launcher import (
     kernel_source,
 )
 from tinygrad_mask.emulator import EmulatorError, Kernel, Program, nvrtc, toolchain
+from tinygrad_mask.emulator.unwritten import TrackingNumpy
 
 Mode: TypeAlias = Literal["fast", "check"]
 Order: TypeAlias = Literal["forward", "reverse", "random"]
@@ -37,10 +38,12 @@ ADDED_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 class EmulatorLauncher(Launcher):
     """Executes kernels compiled for an architecture (`sm_90`), in one mode and order of threads."""
 
-    xp = np
+    xp: Any = np
 
     def __init__(self, mode: Mode, arch: str, order: Order, seed: int) -> None:
         super().__init__()
+        if mode == "check":  # what a kernel does not write of its results is noticed when read
+            self.xp = TrackingNumpy()
         self.mode, self.arch, self.order, self.seed = mode, arch, order, seed
         number = int(arch.removeprefix("sm_"))
         self.capability = divmod(number, 10)

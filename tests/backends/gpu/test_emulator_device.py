@@ -8,7 +8,7 @@ import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor
 from tinygrad_mask.backends import DeviceError, emulator_backend, get_backend
 from tinygrad_mask.backends import emulator as device
-from tinygrad_mask.emulator import EmulatorError
+from tinygrad_mask.emulator import EmulatorError, KernelError
 
 
 def say_of(backend):
@@ -91,3 +91,15 @@ class TestTensors:
             for d in ("cpu", "emulator")
         )
         np.testing.assert_array_equal(here.numpy(), there.numpy())
+
+
+@needs_emulator
+def test_check_mode_knows_what_nobody_has_written():
+    """Results and scratch arrays are allocated as on a GPU: they hold nothing."""
+    backend = emulator_backend("check")
+    x = backend.xp.empty((4, 8), np.float32)
+    with pytest.raises(KernelError, match=r"uninitialised global memory .* of x \(argument 4, "):
+        backend.relu(x)
+    x[...] = 1
+    assert (backend.relu(x) == 1).all()
+    assert backend.relu(backend.relu(x)).tolist() == x.tolist()
