@@ -4,11 +4,13 @@ import devices
 import numpy as np
 import pytest
 from devices import drawn
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
 from tinygrad_mask import Function, Tensor
 from tinygrad_mask.autograd import GradientFunction, grad
+from tinygrad_mask.backends import get_backend
 from tinygrad_mask.testing import check_gradients
 from tinygrad_mask.testing.strategies import STRATEGIES
 
@@ -40,8 +42,8 @@ def test_the_gradients_of_primitives_can_be_differentiated_too():
 
 
 def slopes(case):
-    """The gradients of a case's result along a cotangent, flattened and joined, as a function of
-    its inputs and the cotangent.
+    """The gradients of the result of a case, or a function, along a cotangent, flattened and
+    joined, as a function of its inputs and the cotangent.
     """
 
     def joined(*tensors):
@@ -56,9 +58,9 @@ def slopes(case):
     return joined
 
 
-def cotangent_of(case, backend, rng):
-    shape = case(*(Tensor(x, device=backend) for x in case.inputs)).shape
-    return np.asarray(rng.standard_normal(shape))
+def cotangent_of(function, inputs, backend, rng):
+    tensors = [Tensor(x, device=backend) for x in inputs]
+    return np.asarray(rng.standard_normal(function(*tensors).shape))
 
 
 @each_device
@@ -67,8 +69,21 @@ def cotangent_of(case, backend, rng):
 def test_second_derivatives_agree_with_finite_differences(backend, name, data):
     case = data.draw(STRATEGIES[name]).to(backend)
     seed = data.draw(st.integers(0, 99))
-    cotangent = cotangent_of(case, backend, np.random.default_rng(seed))
+    cotangent = cotangent_of(case, case.inputs, backend, np.random.default_rng(seed))
     check_gradients(slopes(case), *case.inputs, cotangent, seed=seed, device=backend)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_third_derivatives_agree_with_finite_differences(name, data):
+    # They are those of the functions that the gradients of convolution and pooling are made of.
+    case = data.draw(STRATEGIES[name])
+    rng, backend = np.random.default_rng(0), get_backend("cpu")
+    first = slopes(case)
+    inputs = [*case.inputs, cotangent_of(case, case.inputs, backend, rng)]
+    inputs.append(cotangent_of(first, inputs, backend, rng))
+    check_gradients(slopes(first), *inputs)
 
 
 @each_device
@@ -77,13 +92,13 @@ def test_second_derivatives_agree_with_finite_differences(backend, name, data):
 def test_recorded_gradients_are_those_of_the_plain_backward_pass(backend, name, data):
     case = data.draw(STRATEGIES[name]).to(backend)
     rng = np.random.default_rng(0)
-    cotangent = cotangent_of(case, backend, rng)
+    cotangent = cotangent_of(case, case.inputs, backend, rng)
     leaves = [Tensor(x, device=backend, requires_grad=True) for x in (*case.inputs, cotangent)]
     *inputs, given = leaves
     assert_same_gradients(lambda: case(*inputs), inputs, given)
     # And those of the functions that the gradients are made of.
     first = slopes(case)
-    other = Tensor(rng.standard_normal(first(*leaves).shape), device=backend)
+    other = Tensor(cotangent_of(first, (*case.inputs, cotangent), backend, rng), device=backend)
     assert_same_gradients(lambda: first(*leaves), leaves, other)
 
 
@@ -95,3 +110,13 @@ def assert_same_gradients(compute, inputs, given):
         if a is not None:
             assert b.dtype == a.dtype
             np.testing.assert_allclose(b.numpy(), a.numpy(), rtol=1e-9, atol=1e-9)
+
+
+def test_a_window_whose_maximum_is_in_the_padding_gives_nothing():
+    image = Tensor(np.full((1, 3, 3, 1), -np.inf), requires_grad=True)
+    given = Tensor(np.arange(1.0, 5.0).reshape(1, 2, 2, 1), requires_grad=True)
+    pooled = F.max_pool2d(image, 3, stride=2, padding=1)
+    (slope,) = grad(pooled, image, given, create_graph=True)
+    (share,) = grad(slope.sum(), given)
+    assert set(share.numpy().ravel()) <= {0, 1}
+    assert slope.sum().item() == (share * given).sum().item()
