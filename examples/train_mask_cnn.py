@@ -85,7 +85,7 @@ def make_trainer(task: Task, classifier: Classifier) -> ClassifierTrainer:
         weight_decay=recipe.weight_decay,
     )
     # From a small rate up to recipe.lr and down again to almost nothing (Smith 2019).
-    schedule = optim.OneCycleLR(optimizer, recipe.lr, task.steps)
+    schedule = optim.OneCycleLR(optimizer, recipe.lr, task.steps, cycle_momentum=False)
     return ClassifierTrainer(task, classifier, optimizer, loss, schedule=schedule)
 
 

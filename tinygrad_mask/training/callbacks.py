@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-import numpy as np
 from tqdm import tqdm
 
 from tinygrad_mask.backends import Array
@@ -241,23 +240,8 @@ class EpochSchedule(Callback):
 
     def state_dict(self) -> dict[str, Array]:
         """Return the schedule's state."""
-        return schedule_state(self.schedule)
+        return self.schedule.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Take over a `state_dict`."""
-        load_schedule_state(self.schedule, state)
-
-
-def schedule_state(schedule: Schedule) -> dict[str, Array]:
-    """Return the state of a schedule as arrays by name."""
-    state_dict = getattr(schedule, "state_dict", None)
-    return {"step_count": np.array(schedule.step_count)} if state_dict is None else state_dict()
-
-
-def load_schedule_state(schedule: Schedule, state: Mapping[str, Array]) -> None:
-    """Take over a `schedule_state`."""
-    load_state_dict = getattr(schedule, "load_state_dict", None)
-    if load_state_dict is None:
-        schedule.skip_to(int(state["step_count"]))
-    else:
-        load_state_dict(state)
+        self.schedule.load_state_dict(state)

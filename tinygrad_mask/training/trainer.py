@@ -31,7 +31,7 @@ from tinygrad_mask.optim import Optimizer, Schedule
 from tinygrad_mask.random import default_generator
 from tinygrad_mask.tensor import Tensor
 from tinygrad_mask.training.averaging import WeightAverage
-from tinygrad_mask.training.callbacks import Callback, load_schedule_state, schedule_state
+from tinygrad_mask.training.callbacks import Callback
 from tinygrad_mask.training.interrupts import stopping
 
 T = TypeVar("T")
@@ -372,7 +372,7 @@ class Trainer:
         arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         arrays |= {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
         for number, schedule in enumerate(self.schedules):
-            arrays |= {f"schedule.{number}.{k}": v for k, v in schedule_state(schedule).items()}
+            arrays |= {f"schedule.{number}.{k}": v for k, v in schedule.state_dict().items()}
         for callback in self._stateful():
             arrays |= {f"{callback.name}.{k}": v for k, v in callback.state_dict().items()}
         generators = [generator.bit_generator.state for generator in self._generators()]
@@ -398,7 +398,7 @@ class Trainer:
                 for k, v in parts["schedule"].items()
                 if k.startswith(prefix)
             }
-            load_schedule_state(schedule, state)
+            schedule.load_state_dict(state)
         for name, callback in callbacks.items():
             callback.load_state_dict(parts[name])
         # After the schedules, which set the learning rate: the saved one is the last that was set.

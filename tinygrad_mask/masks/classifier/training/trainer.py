@@ -132,12 +132,15 @@ def recipe_trainer(task: Task, classifier: Classifier) -> ClassifierTrainer:
     """Return what trains a classifier as the task's recipe says."""
     recipe, model = task.recipe, classifier.model.to(task.device)
     optimizer = make_optimizer(recipe, model)
+    schedule = None
+    if recipe.one_cycle:
+        schedule = OneCycleLR(optimizer, recipe.lr, task.steps, cycle_momentum=False)
     return ClassifierTrainer(
         task,
         classifier,
         optimizer,
         recipe_objective(task, model),
-        schedule=OneCycleLR(optimizer, recipe.lr, task.steps) if recipe.one_cycle else None,
+        schedule=schedule,
     )
 
 
