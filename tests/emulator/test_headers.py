@@ -5,7 +5,7 @@ from io import StringIO
 import numpy as np
 import pytest
 
-from tinygrad_mask.emulator import KernelError, Program, headers
+from tinygrad_mask.emulator import CompileError, KernelError, Program, headers, nvrtc
 
 pytestmark = pytest.mark.usefixtures("tools")
 
@@ -169,3 +169,11 @@ def test_headers_that_include_others_next_to_them(tmp_path):
     with pytest.raises(KernelError) as caught:
         program.function("k").launch(1, 1, [x[:1].copy()], mode="check")
     assert (caught.value.file, caught.value.line) == ("both.cuh", 2)
+
+
+def test_missing_headers_are_told_with_the_remedy(tools, monkeypatch):
+    for module in (headers, nvrtc):
+        monkeypatch.setattr(module, "include_folders", lambda: ())
+    source = "#include <cuda_fp16.h>\n#include <stdint.h>\n// missing\n"
+    with pytest.raises(CompileError, match=r"(?s)cuda_fp16\.h.*pip install .tinygrad_mask\[emul"):
+        Program(source, name="k.cu").function("k")

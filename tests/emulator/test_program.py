@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tinygrad_mask.emulator import (
     nvrtc,
     toolchain,
 )
+from tinygrad_mask.emulator.signatures import KernelParameter, parameters
 
 pytestmark = pytest.mark.usefixtures("tools")
 
@@ -212,6 +214,100 @@ def test_results_stand_after_a_finding(compiled):
     with pytest.raises(KernelError):
         compiled(source).function("k").launch(1, 8, [x], mode="check")
     assert x.tolist() == [1, 1, 1, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["fast", "check"])
+def test_variables_are_as_before_after_a_launch_that_was_aborted(compiled, mode):
+    source = """
+    __device__ int counter = 3;
+    extern "C" __global__ void k(int fail) {
+        counter += 1;
+        if (fail) asm volatile("trap;");
+    }"""
+    program = compiled(source)
+    for fail, counter in ((0, 4), (1, 4), (0, 5)):
+        with pytest.raises(KernelError) if fail else nullcontext():
+            program.function("k").launch(1, 1, [np.int32(fail)], mode=mode)
+        assert program.variable("counter").view(np.int32)[0] == counter
+    program.reset_variables()
+    assert program.variable("counter").view(np.int32)[0] == 3
+
+
+def test_a_launch_goes_on_after_findings(compiled):
+    """A wrong read gives zero, a wrong write is lost, and each is told once."""
+    source = """
+    extern "C" __global__ void k(const float* x, float* y, int n) {
+        int i = threadIdx.x;
+        y[i] = 1 + x[i + n];
+        y[i + n] = 5;
+        y[i] += 2;
+    }"""
+    x, y = np.ones(8, np.float32), np.zeros(8, np.float32)
+    function = compiled(source).function("k")
+    with pytest.raises(KernelError) as caught:
+        function.launch(1, 8, [x, y, np.int32(8)], mode="check", stop_after=10)
+    found = [(e.kind, e.line, e.thread) for e in caught.value.findings]
+    assert found == [("out of bounds", 4, (0, 0, 0)), ("out of bounds", 5, (0, 0, 0))]
+    assert caught.value.findings[0] is caught.value
+    assert y.tolist() == [3] * 8
+    with pytest.raises(KernelError) as caught:
+        function.launch(1, 8, [x, y, np.int32(8)], mode="check")
+    assert len(caught.value.findings) == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "names", "types"),
+    [
+        ("plain", ["x", "", "count"], ["float *", "int", "unsigned long long"]),
+        ("ns::many<float, 4>", ["a", "b", "s"], ["float *", "float **", "Pair<float>"]),
+        ("macro", ["data"], ["T *"]),
+        ("declared", ["y"], ["double *"]),
+        ("missing", None, None),
+        ("twice", None, None),
+    ],
+)
+def test_parameters_are_read_from_the_source(kernel, names, types):
+    source = """
+    // __global__ void plain(int comment) {
+    extern "C" __global__ void plain(const float* __restrict__ x, int,
+                                     const unsigned long long count) { }
+    namespace ns {
+    template <typename T, int N = 4>
+    __global__ void __launch_bounds__(128) many(T* a, const T* const* b, Pair<T> s = {}) { }
+    }
+    #define KERNEL(name) __global__ void name
+    KERNEL_OF(T) macro(T data[]) { plain(0, 1, 2); }
+    __global__ void declared(const double* x);
+    __global__ void declared(const double* y) { }
+    void twice(int* a) { } void twice(int* b) { }
+    """
+    found = parameters(kernel, [source], len(names or [""]))
+    assert found == (
+        names and tuple(KernelParameter(n, t) for n, t in zip(names, types, strict=True))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        ("float *", ["f4"], ["f8", "f2", "i4", "u4", "?"]),
+        ("double *", ["f8"], ["f4", "i8"]),
+        ("int *", ["i4", "u4"], ["i8", "f4", "i2"]),
+        ("unsigned long long *", ["u8", "i8"], ["u4", "f8"]),
+        ("__half *", ["f2", "u2"], ["f4", "i4"]),
+        ("bool *", ["?", "u1"], ["i4"]),
+        ("float4 *", ["f4"], ["f8"]),
+        ("float **", ["u8", "i8"], ["f4", "u4"]),
+        ("unsigned char *", ["u1", "f4", "f8"], []),
+        ("void *", ["u1", "f4", "f8"], []),
+        ("Item *", ["u1", "f4", "f8"], []),
+        ("int", ["f8"], []),
+    ],
+)
+def test_dtypes_that_a_parameter_accepts(kind, right, wrong):
+    parameter = KernelParameter("p", kind)
+    assert all(parameter.accepts(np.dtype(name)) for name in right)
+    assert not any(parameter.accepts(np.dtype(name)) for name in wrong)
 
 
 def test_fast_mode_finds_what_stops_a_block(compiled):

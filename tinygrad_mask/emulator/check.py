@@ -459,14 +459,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="do not run everything once more, compiled with -G: half the time",
     )
-    parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,  # `kernels --json check` says it too
+        help="print the outcomes as JSON",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check a file and print what was found; exit with 1 for findings, else 2 for gaps."""
     outcomes: list[Outcome] = []
-    error = ""
+    error, as_json = "", getattr(arguments, "json", False)
     try:
         for outcome in check_file(
             arguments.file,
@@ -476,11 +481,11 @@ def run(arguments: argparse.Namespace) -> None:
             debug_pass=arguments.debug_pass,
         ):
             outcomes.append(outcome)
-            if not arguments.json:
+            if not as_json:
                 _print(outcome)
     except EmulatorError as raised:
         error = str(raised)
-    if arguments.json:
+    if as_json:
         found = {"file": str(arguments.file), "error": error or None}
         print(json.dumps({**found, "launches": [asdict(o) for o in outcomes]}, indent=1))
     if error:

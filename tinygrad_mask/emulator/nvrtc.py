@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_mask.emulator.errors import CompileError, EmulatorError
+from tinygrad_mask.emulator.headers import include_folders
 
 _PATTERNS = ("cu*/lib/libnvrtc.so.*", "cuda_nvrtc/lib/libnvrtc.so.*")
 
@@ -134,7 +135,10 @@ def compile_source(
         log = _text(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
         if code:
             reason = _library().nvrtcGetErrorString(code).decode()
-            raise CompileError(f"NVRTC did not compile {name} for {arch}: {reason}\n{log}")
+            hint = ""
+            if "open source file" in log and not include_folders():
+                hint = "\npip install 'tinygrad_mask[emulator]' brings CUDA's headers"
+            raise CompileError(f"NVRTC did not compile {name} for {arch}: {reason}\n{log}{hint}")
         names = {}
         for expression in name_expressions:
             symbol = ctypes.c_char_p()
