@@ -23,7 +23,7 @@ LAYERS = [
     ["masks.datasets"],
     ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
-    ["checkpoints", "training"],
+    ["checkpoints", "convert", "training"],
     ["data", "dlpack", "nn", "optim", "serialization", "testing"],
     ["tensor"],
     ["functions"],
