@@ -115,17 +115,13 @@ def _entries(model: nn.Module, flattened: Mapping[str, int]) -> Iterator[_Entry]
             yield _linear(name, channels.get(prefix, 1))
         elif isinstance(module, nn.Conv2d) and own == "weight":
             yield _Entry(name, lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
-        elif tensor.ndim <= 1 or isinstance(module, _SAME_LAYOUT):
+        elif tensor.ndim <= 1:
             yield _Entry(name)
         else:
             raise ValueError(
                 f"convert: expected layers whose layout is known, got {type(module).__name__} with "
                 f"{name} of shape {tensor.shape}; convert this one by hand"
             )
-
-
-_SAME_LAYOUT = (nn.BatchNorm,)
-"""Layers whose tensors of more than one axis are the same in PyTorch."""
 
 
 def _linear(name: str, channels: int) -> _Entry:
