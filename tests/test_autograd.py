@@ -226,6 +226,22 @@ class TestNoGrad:
         assert not no_grad()(is_grad_enabled)()
         assert is_grad_enabled()
 
+    def test_decorates_without_parentheses(self):
+        @no_grad
+        def without():
+            return is_grad_enabled()
+
+        @enable_grad
+        def enabled():
+            return is_grad_enabled()
+
+        assert not without()
+        with no_grad():
+            assert enabled()
+        assert without.__name__ == "without"
+        with pytest.raises(TypeError, match="no_grad: expected a function to decorate, got 5"):
+            no_grad(5)
+
     def test_is_of_one_thread(self):
         seen = []
         with no_grad():

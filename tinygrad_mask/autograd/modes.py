@@ -5,7 +5,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 
 class _Recording(threading.local):
@@ -34,6 +34,9 @@ class _Switch(contextlib.ContextDecorator):
         recording.enabled = self._before.pop()
 
     def __call__(self, function: _Call) -> _Call:
+        if not callable(function):
+            name = type(self).__name__
+            raise TypeError(f"{name}: expected a function to decorate, got {function!r}")
         if not inspect.isgeneratorfunction(function):
             return super().__call__(function)
 
@@ -52,25 +55,35 @@ class _Switch(contextlib.ContextDecorator):
         return cast(_Call, generator)
 
 
-class no_grad(_Switch):  # noqa: N801 (as everybody writes it)
+class _FixedSwitch(_Switch):
+    """A switch to one mode, which as a decorator may do without parentheses."""
+
+    _mode: ClassVar[bool]
+
+    def __new__(cls, *function: Any) -> Any:
+        return cls()(*function) if function else super().__new__(cls)
+
+    def __init__(self) -> None:
+        super().__init__(self._mode)
+
+
+class no_grad(_FixedSwitch):  # noqa: N801 (as everybody writes it)
     """Within this context (or a function decorated with it) no graph is recorded, in this thread.
 
     Results do not require gradients, nothing is saved for a backward pass, and leaves may be
     written in place.
     """
 
-    def __init__(self) -> None:
-        super().__init__(False)
+    _mode = False
 
 
-class enable_grad(_Switch):  # noqa: N801
+class enable_grad(_FixedSwitch):  # noqa: N801
     """Within this context (or a function decorated with it) the graph is recorded, in this thread.
 
     It undoes an enclosing `no_grad`.
     """
 
-    def __init__(self) -> None:
-        super().__init__(True)
+    _mode = True
 
 
 class set_grad_enabled(_Switch):  # noqa: N801
