@@ -330,6 +330,34 @@ def test_generic_pointers_know_their_space(compiled, arch, mode):
     assert out.tolist() == [[1 + 8 * (t % 8), 2, 4] for t in range(32)]
 
 
+CONSTANTS = """
+__constant__ int table[4] = {1, 2, 3, 4};
+__device__ int numbers[4];
+extern "C" __global__ void constants(const int* x, int* out) {
+    const void* pointers[4] = {table, (const char*)table + 15, numbers, x};
+    for (int i = 0; i < 4; ++i) out[i] = __isConstant(pointers[i]) + 2 * __isGlobal(pointers[i]);
+}
+extern "C" __global__ void clocks(int* out) {
+    long long begin = clock64();
+    while (clock64() - begin < 1000) {}
+    out[0] = clock64() > begin;
+}"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_generic_pointers_to_constants(compiled, arch, mode):
+    x, out = np.zeros(1, np.int32), np.zeros(4, np.int32)
+    compiled(CONSTANTS, arch).function("constants").launch(1, 1, [x, out], mode=mode)
+    assert out.tolist() == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_clocks_go_on(compiled, mode):
+    out = np.zeros(1, np.int32)
+    compiled(CONSTANTS).function("clocks").launch(1, 1, [out], mode=mode)
+    assert out[0] == 1
+
+
 @pytest.mark.parametrize("order", ["forward", "reverse", "random"])
 @pytest.mark.parametrize("mode", MODES)
 def test_grids_and_blocks_of_three_dimensions(compiled, mode, order):

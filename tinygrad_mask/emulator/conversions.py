@@ -122,10 +122,12 @@ def is_in_space(emitter: Emitter, instruction: Instruction) -> str:
     """`isspacep`: whether a generic address is of a space."""
     space = instruction.modifiers[0].split("::")[0]
     value = emitter.value(instruction.operands[1], "u64")
+    constant = " || ".join(f"{value} - {at} < {size}" for at, size in emitter.constants) or "false"
     test = {
         "shared": f"in_shared(T, {value})",
         "local": f"in_local(T, {value})",
-        "global": f"!in_shared(T, {value}) && !in_local(T, {value})",
+        "const": constant,
+        "global": f"!in_shared(T, {value}) && !in_local(T, {value}) && !({constant})",
     }
     if space not in test or len(instruction.modifiers) != 1:
         raise unsupported(instruction)

@@ -6,7 +6,7 @@ registers; anything else is a bit cast, which costs nothing.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tinygrad_mask.emulator.errors import UnsupportedError
@@ -64,6 +64,12 @@ SPECIAL_REGISTERS = {
     "%lanemask_gt": "~((2u << T->lane) - 1)",
     "%lanemask_ge": "~((1u << T->lane) - 1)",
     "%dynamic_smem_size": "B->dynamic_bytes",
+    "%clock": "(u32)ticks()",
+    "%clock64": "ticks()",
+    "%globaltimer": "ticks()",
+    "%smid": "0u",
+    "%nsmid": "1u",
+    "%gridid": "0ull",
     "WARP_SZ": "32u",
     # Where a cooperative launch would keep its grid's barrier: this is none.
     **{f"%envreg{i}": "0u" for i in range(32)},
@@ -82,6 +88,7 @@ class Emitter:
             needs no more than the arithmetic.
         sites: The instructions so far that the runtime is told of, by number, and what each does
             with memory: "load", "store", "atomic" or nothing.
+        constants: C++ expression of the address of each `__constant__` variable, and its bytes.
     """
 
     function: PtxFunction
@@ -89,6 +96,7 @@ class Emitter:
     symbols: dict[str, str]
     hardware_flush: bool
     sites: list[tuple[Instruction, str]]
+    constants: Sequence[tuple[str, int]] = ()
     storage: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     passed: set[str] = field(default_factory=set)

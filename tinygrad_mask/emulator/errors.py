@@ -46,7 +46,7 @@ class KernelError(EmulatorError):
             innermost first.
         block: `blockIdx` of the thread.
         thread: `threadIdx` of the thread.
-        other: File and line of the other access, of a race.
+        other: File and line of the other access or operation, where two do not go together.
 
     `findings` has all findings of the launch, this one first.
     """

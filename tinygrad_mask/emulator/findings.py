@@ -52,7 +52,7 @@ def kernel_error(
         detail = text or f"the kernel executed '{site.text}'"
     else:
         detail = _access(finding, kind, description, labels, parameters, dynamic_bytes)
-    other = description.sites[finding.other_site] if kind == "race" else None
+    other = description.sites[finding.other_site] if finding.has_other else None
     return KernelError(
         kind,
         detail,

@@ -185,6 +185,7 @@ class _Translator:
         self.functions = self.reachable()
         self.sites: list[tuple[Instruction, str]] = []
         self.pieces: list[list[Instruction]] = []
+        self.constants: list[tuple[str, int]] = []
         self.copies: list[tuple[PtxFunction, Place]] = []
         self.piece = 0
         self.description = Description()
@@ -223,6 +224,9 @@ class _Translator:
         numbered = [n for n, (space, _) in self.module.variables.items() if space != "shared"]
         for number, name in enumerate(numbered):
             symbols[name] = f"(u64)V[{number}]"
+            space, variable = self.module.variables[name]
+            if space == "const":
+                self.constants.append((symbols[name], variable.bytes))
         static = [v for f in self.functions for v in f.shared]
         dynamic: list[PtxVariable] = []
         for name, (space, variable) in self.module.variables.items():
@@ -383,7 +387,7 @@ class _Translator:
             if self.mode != "fast" or self.asks_for_spaces:
                 declarations.append(f"Local l_{name}(T, {name}, {variable.bytes});")
             symbols[variable.name] = f"(u64){name}"
-        emitter = Emitter(function, self.mode, symbols, self.flush, self.sites)
+        emitter = Emitter(function, self.mode, symbols, self.flush, self.sites, self.constants)
         body = list(self.body(emitter, function, place))
         registers: dict[str, list[str]] = {}
         for register in sorted(emitter.used):

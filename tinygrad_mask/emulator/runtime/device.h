@@ -21,6 +21,18 @@ OP T atomic(char* address, F function) {
     return as<T>(before);
 }
 
+// ---- time: the host's, which only grows
+
+OP u64 ticks() {
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    u64 count;
+    asm volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return count;
+#endif
+}
+
 // ---- within a warp
 
 // The lane that a shuffle reads, and whether it is in range.
