@@ -333,9 +333,13 @@ def test_generic_pointers_know_their_space(compiled, arch, mode):
 CONSTANTS = """
 __constant__ int table[4] = {1, 2, 3, 4};
 __device__ int numbers[4];
-extern "C" __global__ void constants(const int* x, int* out) {
-    const void* pointers[4] = {table, (const char*)table + 15, numbers, x};
-    for (int i = 0; i < 4; ++i) out[i] = __isConstant(pointers[i]) + 2 * __isGlobal(pointers[i]);
+struct Pair { int values[2]; };
+extern "C" __global__ void constants(const int* x, int* out, const __grid_constant__ Pair pair) {
+    const void* pointers[5] = {table, (const char*)table + 15, numbers, x, &pair};
+    for (int i = 0; i < 5; ++i) {
+        out[i] = __isConstant(pointers[i]) + 2 * __isGlobal(pointers[i]);
+        out[i] += 4 * __isGridConstant(pointers[i]);
+    }
 }
 extern "C" __global__ void clocks(int* out) {
     long long begin = clock64();
@@ -345,10 +349,11 @@ extern "C" __global__ void clocks(int* out) {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_generic_pointers_to_constants(compiled, arch, mode):
-    x, out = np.zeros(1, np.int32), np.zeros(4, np.int32)
-    compiled(CONSTANTS, arch).function("constants").launch(1, 1, [x, out], mode=mode)
-    assert out.tolist() == [1, 1, 2, 2]
+def test_generic_pointers_to_constants_and_parameters(compiled, arch, mode):
+    x, out = np.zeros(1, np.int32), np.zeros(5, np.int32)
+    pair = np.zeros(1, np.dtype([("values", "i4", 2)], align=True))[0]
+    compiled(CONSTANTS, arch).function("constants").launch(1, 1, [x, out, pair], mode=mode)
+    assert out.tolist() == [1, 1, 2, 2, 6]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -120,13 +120,15 @@ def convert_address(emitter: Emitter, instruction: Instruction) -> str:
 
 def is_in_space(emitter: Emitter, instruction: Instruction) -> str:
     """`isspacep`: whether a generic address is of a space."""
-    space = instruction.modifiers[0].split("::")[0]
+    space = instruction.modifiers[0].split("::")[0]  # "param::entry" is "param"
     value = emitter.value(instruction.operands[1], "u64")
     constant = " || ".join(f"{value} - {at} < {size}" for at, size in emitter.constants) or "false"
     test = {
         "shared": f"in_shared(T, {value})",
         "local": f"in_local(T, {value})",
         "const": constant,
+        "param": f"{value} - (u64)P < {emitter.parameter_bytes}",
+        # The window of a kernel's parameters is within that of global memory, says the PTX manual.
         "global": f"!in_shared(T, {value}) && !in_local(T, {value}) && !({constant})",
     }
     if space not in test or len(instruction.modifiers) != 1:

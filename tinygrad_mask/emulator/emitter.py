@@ -64,6 +64,7 @@ SPECIAL_REGISTERS = {
     "%lanemask_gt": "~((2u << T->lane) - 1)",
     "%lanemask_ge": "~((1u << T->lane) - 1)",
     "%dynamic_smem_size": "B->dynamic_bytes",
+    "%total_smem_size": "B->shared_bytes",
     "%clock": "(u32)ticks()",
     "%clock64": "ticks()",
     "%globaltimer": "ticks()",
@@ -89,6 +90,7 @@ class Emitter:
         sites: The instructions so far that the runtime is told of, by number, and what each does
             with memory: "load", "store", "atomic" or nothing.
         constants: C++ expression of the address of each `__constant__` variable, and its bytes.
+        parameter_bytes: Size of the parameter block.
     """
 
     function: PtxFunction
@@ -97,6 +99,7 @@ class Emitter:
     hardware_flush: bool
     sites: list[tuple[Instruction, str]]
     constants: Sequence[tuple[str, int]] = ()
+    parameter_bytes: int = 0
     storage: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     passed: set[str] = field(default_factory=set)

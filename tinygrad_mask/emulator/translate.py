@@ -186,6 +186,7 @@ class _Translator:
         self.sites: list[tuple[Instruction, str]] = []
         self.pieces: list[list[Instruction]] = []
         self.constants: list[tuple[str, int]] = []
+        self.parameter_bytes = 0
         self.copies: list[tuple[PtxFunction, Place]] = []
         self.piece = 0
         self.description = Description()
@@ -271,6 +272,7 @@ class _Translator:
             kind = parameter.type if parameter.count == 1 else "b8"
             description.parameters.append(ParameterInfo(kind, parameter.bytes, offset))
             offset += parameter.bytes + gap
+        self.parameter_bytes = offset
         kept = [f for f in self.functions if not self.is_copied(f)]
         bodies = [self.function(f) for f in kept]
         for number, (function, place) in enumerate(self.copies, 1):  # grows: copies call others
@@ -387,7 +389,15 @@ class _Translator:
             if self.mode != "fast" or self.asks_for_spaces:
                 declarations.append(f"Local l_{name}(T, {name}, {variable.bytes});")
             symbols[variable.name] = f"(u64){name}"
-        emitter = Emitter(function, self.mode, symbols, self.flush, self.sites, self.constants)
+        emitter = Emitter(
+            function,
+            self.mode,
+            symbols,
+            self.flush,
+            self.sites,
+            self.constants,
+            self.parameter_bytes,
+        )
         body = list(self.body(emitter, function, place))
         registers: dict[str, list[str]] = {}
         for register in sorted(emitter.used):
