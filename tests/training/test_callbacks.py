@@ -223,24 +223,63 @@ def test_schedules_of_steps_and_of_epochs(tmp_path):
     same_bits(trainer, resumed)
 
 
-def test_a_schedule_that_monitors_gets_the_value_of_the_row():
-    trainer, *_ = regression(epochs=3)
+def on_a_plateau(epochs):
+    """A run whose rates, of two parameter groups, are reduced by the loss of the epochs."""
+    trainer, *_ = regression(epochs=epochs, batch_size=20)
+    model = trainer.model
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 0.05}]
+    trainer.optimizer = optim.SGD(groups, 0.3)
+    plateau = optim.ReduceLROnPlateau(trainer.optimizer, factor=0.5, patience=1, threshold=0.05)
+    trainer.callbacks.append(EpochSchedule(plateau, "loss"))
+    return trainer
 
-    class Plateau(optim.StepLR):
-        seen = ()
 
-        def step(self, value):
-            self.seen = (*self.seen, value)
+def test_a_schedule_that_monitors_gets_the_value_of_the_row(tmp_path):
+    unbroken = on_a_plateau(20)
+    losses = [row["loss"] for row in unbroken.run()]
+    # The rule by hand: halve when two epochs in a row have not improved by a twentieth.
+    rate, best, bad, rates = 0.3, np.inf, 0, []
+    for loss in losses:
+        rates.append(rate)
+        best, bad = (loss, 0) if loss < best * 0.95 else (best, bad + 1)
+        if bad == 2:
+            rate, bad = rate / 2, 0
+    assert [row["lr"] for row in unbroken.progress.history] == pytest.approx(rates)
+    assert len(set(rates)) >= 3
 
-    schedule = Plateau(trainer.optimizer, 1)
-    trainer.callbacks.append(EpochSchedule(schedule, "loss"))
-    assert list(schedule.seen) == []
-    history = trainer.run()
-    assert list(schedule.seen) == [row["loss"] for row in history]
-    trainer.callbacks = [EpochSchedule(schedule, "val_loss")]
-    trainer.epochs += 1
+    first = on_a_plateau(13)
+    first.run()
+    first.save(tmp_path / "run")
+    resumed = on_a_plateau(20)
+    resumed.load(tmp_path / "run")
+    resumed.run()
+    same_bits(unbroken, resumed)
+    assert [group["lr"] for group in resumed.optimizer.param_groups] == pytest.approx(
+        [rate, rate / 6]
+    )
+
+    resumed.callbacks[-1].monitor = "val_loss"
+    resumed.epochs += 1
     with pytest.raises(ValueError, match=r"monitor to be one of .*, loss, .*got 'val_loss'"):
-        trainer.run()
+        resumed.run()
+
+
+def test_a_warm_up_is_resumed_in_its_middle(tmp_path):
+    def build():
+        trainer, *_ = regression(epochs=6, lr=0.1, batch_size=20)
+        warm = optim.LinearLR(trainer.optimizer, 0.2, total_steps=3)
+        rest = optim.CosineLR(trainer.optimizer, 9)
+        trainer.schedules = [optim.SequentialLR(trainer.optimizer, [warm, rest], [3])]
+        return trainer
+
+    unbroken, first, resumed = build(), build(), build()
+    unbroken.run()
+    first.epochs = 1
+    first.run()
+    first.save(tmp_path / "run")
+    resumed.load(tmp_path / "run")
+    resumed.run()
+    same_bits(unbroken, resumed)
 
 
 def test_several_schedules_of_steps(tmp_path):
