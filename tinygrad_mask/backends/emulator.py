@@ -39,6 +39,7 @@ class EmulatorLauncher(Launcher):
     """Executes kernels compiled for an architecture (`sm_90`), in one mode and order of threads."""
 
     xp: Any = np
+    options: tuple[str, ...] = (*OPTIONS, *ADDED_OPTIONS)
 
     def __init__(self, mode: Mode, arch: str, order: Order, seed: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class EmulatorLauncher(Launcher):
                 name=file,
                 headers={name: self.source(name) for name in kernel_headers()},
                 arch=self.arch,
-                options=(*OPTIONS, *ADDED_OPTIONS),
+                options=self.options,
                 name_expressions=[kernel],
             )
             self._functions[file, kernel] = program.function(kernel)

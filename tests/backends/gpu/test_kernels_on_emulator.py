@@ -6,6 +6,7 @@ from devices import needs_emulator
 from kernel_calls import CALLS, WINDOW, call
 
 from tinygrad_mask.backends import Backend, Window, emulator_backend
+from tinygrad_mask.backends.emulator import EmulatorLauncher
 from tinygrad_mask.backends.gpu.backend import GpuBackend
 from tinygrad_mask.backends.reference import ReferenceBackend
 
@@ -43,6 +44,21 @@ def test_the_order_of_blocks_and_threads_changes_no_bit(method):
         other = call(emulator_backend("fast", order=order, seed=seed), method, np.float32)
         for a, b in zip(forward, other, strict=True):
             assert a.tobytes() == b.tobytes(), (order, seed)
+
+
+class DebugLauncher(EmulatorLauncher):
+    """Launches kernels compiled with -G: the checker sees what is otherwise optimised away."""
+
+    options = (*EmulatorLauncher.options, "-G")
+
+
+@each_kernel
+def test_nothing_is_found_in_kernels_with_debug_information(method):
+    backend = GpuBackend("emulator", DebugLauncher("check", "sm_90", "reverse", 0))
+    expected = call(ReferenceBackend(), method, np.float64)
+    for result, reference in zip(call(backend, method, np.float32), expected, strict=True):
+        tolerance = 2e3 * np.finfo(np.float32).eps
+        np.testing.assert_allclose(result, reference, rtol=tolerance, atol=tolerance)
 
 
 # --- arrays of other shapes, which a kernel would read beyond -------------------------------------
