@@ -65,7 +65,7 @@ def test_wrong_results_are_found(tmp_path):
 def test_what_is_expected_of_no_array_is_told(tmp_path, number):
     file = broken(tmp_path, "", "")
     script = file.with_suffix(".py")
-    script.write_text(script.read_text().replace("expected={1:", f"expected={{{number}:"))
+    script.write_text(script.read_text().replace('expected={"sums":', f"expected={{{number}:"))
     outcome = next(check.check_file(file))
     (finding,) = outcome.findings
     assert str(finding) == f"row_sums: there is nothing of shape (3,) in {number}"
