@@ -16,6 +16,7 @@ ROOT = Path(tinygrad_mask.__file__).parent
 # From the top; a module may import those of its own layer and of any below. A name stands for all
 # that is in it, but the package's own and that of `masks` for their `__init__.py` alone.
 LAYERS = [
+    ["__main__"],
     ["cli"],
     ["masks"],
     ["masks.classifier"],

@@ -1,49 +1,123 @@
-"""The command line: `tinygrad-mask train | evaluate | predict | export | kernels`."""
+# PYTHON_ARGCOMPLETE_OK
+"""The command line: `tinygrad-mask train | evaluate | predict | export | kernels`.
+
+What a command needs is imported when the command is used: `--help` and `--version` import nothing.
+"""
 
 import argparse
+import importlib
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from tinygrad_mask.backends import DeviceError
-from tinygrad_mask.backends.commands import add_kernels_arguments
-from tinygrad_mask.masks.classifier.commands import add_evaluate_arguments, add_train_arguments
-from tinygrad_mask.masks.classifier.model_commands import (
-    add_export_arguments,
-    add_predict_arguments,
-)
-from tinygrad_mask.masks.classifier.runs.config import Design
-from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
+if TYPE_CHECKING:
+    from tinygrad_mask.masks.classifier.runs.config import Design
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended, as a shell says it: 128 + SIGINT."""
 
+BROKEN_PIPE = 141
+"""The exit code if the reader of the output went away, as a shell says it: 128 + SIGPIPE."""
+
+_CLASSIFIER = "tinygrad_mask.masks.classifier"
+
+COMMANDS = {
+    "train": (
+        "learn from photographs how masks are worn",
+        f"{_CLASSIFIER}.commands:add_train_arguments",
+    ),
+    "evaluate": (
+        "judge a trained model on other photographs",
+        f"{_CLASSIFIER}.commands:add_evaluate_arguments",
+    ),
+    "predict": (
+        "say how the masks in pictures are worn",
+        f"{_CLASSIFIER}.model_commands:add_predict_arguments",
+    ),
+    "export": (
+        "write a model for another runtime",
+        f"{_CLASSIFIER}.model_commands:add_export_arguments",
+    ),
+    "kernels": (
+        "say which kernels are in use on this machine",
+        "tinygrad_mask.backends.commands:add_kernels_arguments",
+    ),
+}
+"""Each command: what it does, and `MODULE:FUNCTION` that adds its arguments to a parser."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1 for a failure, 2 for input not to be used."""
-    parser = argparse.ArgumentParser(prog="tinygrad-mask", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_train_arguments(
-        commands.add_parser("train", help="learn from photographs how masks are worn")
+    """Run a command and return its exit code.
+
+    0 for success, 1 for a failure or if part of the input could not be read, 2 for input that
+    cannot be used at all.
+    """
+    parser = argparse.ArgumentParser(
+        prog="tinygrad-mask",
+        description="Learn and say how face masks are worn; look into the kernels that compute it.",
+        epilog="first: tinygrad-mask predict PICTURE",
     )
-    add_evaluate_arguments(
-        commands.add_parser("evaluate", help="judge a trained model on other photographs")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser
     )
-    add_predict_arguments(
-        commands.add_parser("predict", help="say how the masks in pictures are worn")
-    )
-    add_export_arguments(commands.add_parser("export", help="write a model for another runtime"))
-    add_kernels_arguments(
-        commands.add_parser("kernels", help="say which kernels are in use on this machine")
-    )
+    for name, (what, adder) in COMMANDS.items():
+        commands.add_parser(name, help=what, adder=adder)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser, commands)
     return run(parser, arguments)
 
 
-def train_example(arguments: Sequence[str] | None, description: str | None, design: Design) -> int:
+class _CommandParser(argparse.ArgumentParser):
+    """A parser of a command whose arguments are added when it is first used."""
+
+    def __init__(self, *args: Any, adder: str = "", **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._adder = adder
+
+    def fill(self) -> None:
+        """Import the command and add its arguments."""
+        if self._adder:
+            module, _, function = self._adder.partition(":")
+            self._adder = ""
+            getattr(importlib.import_module(module), function)(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, with all arguments there."""
+        self.fill()
+        return super().parse_known_args(args, namespace)
+
+
+class _Version(argparse.Action):
+    """Print the version; it is imported then and not before."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from tinygrad_mask import __version__
+
+        print(f"{parser.prog} {__version__}")
+        parser.exit()
+
+
+def _complete(parser: argparse.ArgumentParser, commands: Any) -> None:
+    """Answer a shell that asks for completions, and exit; argcomplete has set the variable."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    for command in commands.choices.values():
+        command.fill()
+    argcomplete.autocomplete(parser)
+
+
+def train_example(
+    arguments: Sequence[str] | None, description: str | None, design: "Design"
+) -> int:
     """Run the command `train` with a network and training of one's own; return the exit code."""
+    from tinygrad_mask.masks.classifier.commands import add_train_arguments
+
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,12 +126,32 @@ def train_example(arguments: Sequence[str] | None, description: str | None, desi
 
 
 def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
-    """Parse, call what the command set as `run`, and turn what it raises into one line."""
-    parsed = parser.parse_args(arguments)
+    """Parse, call what the command set as `run`, and turn what it raises into one line.
+
+    What the command returns is the exit code; None stands for 0.
+    """
+    try:
+        with _flushed():
+            parsed = parser.parse_args(arguments)
+            return _call(parsed.run, parsed)
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+
+
+def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.Namespace) -> int:
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from tinygrad_mask.backends import DeviceError
+    from tinygrad_mask.masks.errors import UsageError
+    from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
+
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         with logging_redirect_tqdm():  # warnings above the progress bar, not through it
-            parsed.run(parsed)
+            return command(parsed) or 0
+    except BrokenPipeError:
+        raise
     except (UsageError, DeviceError) as error:
         return _fail(error, 2)
     except (TrainingDivergedError, OSError) as error:
@@ -68,7 +162,27 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
-    return 0
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Flush the output at the end, so that a reader who went away is noticed here and not later."""
+    try:
+        yield
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _discard_output() -> None:
+    """Send the output that is left to nowhere: Python flushes it once more when it exits."""
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # not a file of the system
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def _fail(error: Exception, code: int) -> int:

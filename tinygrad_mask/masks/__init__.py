@@ -9,9 +9,13 @@ if TYPE_CHECKING:
 def load_pretrained() -> "Classifier":
     """Return the classifier that ships with the package; docs/model_card.md says how good it is.
 
-    Its `probabilities` take crops as `crops.crop_face` cuts them, uint8 (n, size, size, 3) in RGB,
-    with its own settings, `classifier.crops`. Raises `UsageError` where this copy of the package
-    has no weights.
+    `predict` takes a path, a picture or an array and says how the mask in it is worn. Raises
+    `UsageError` if this copy of the package has no weights.
+
+    Example:
+        >>> classifier = load_pretrained()
+        >>> classifier.predict("face.jpg").label
+        'proper'
     """
     # Not at the top: every module below would import the whole classifier first.
     from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier

@@ -149,6 +149,12 @@ def face_size(box: Box) -> float:
     return min(box[2] - box[0], box[3] - box[1])
 
 
+def box_size(photograph: Image.Image, box: Box | None) -> float:
+    """Return the size of a face in a photograph: of its box, clipped, or of the whole picture."""
+    width, height = photograph.size
+    return face_size(clip_box(box or (0.0, 0.0, width, height), width, height))
+
+
 def _repeat_edges(image: Image.Image, beyond: tuple[int, ...]) -> Image.Image:
     left, top, right, bottom = beyond
     pixels = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)), mode="edge")

@@ -7,13 +7,12 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from tinygrad_mask.data import DataLoader
-from tinygrad_mask.masks.crops import CropSettings, clip_box, crop_with_border, face_size
+from tinygrad_mask.masks.crops import CropSettings, box_size, crop_with_border
 from tinygrad_mask.masks.data_issues import DataIssues
-from tinygrad_mask.masks.datasets.records import Face, Photograph
+from tinygrad_mask.masks.datasets.records import Photograph
 from tinygrad_mask.masks.duplicates import HASH_WORDS, perceptual_hash
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
@@ -185,7 +184,7 @@ class _FaceCropper:
         cut.hash = perceptual_hash(photograph)
         for number, face in enumerate(self.photographs[index].faces):
             try:
-                size = _size(face, photograph)
+                size = box_size(photograph, face.box)
                 if size < self.min_face:
                     cut.small += 1
                     continue
@@ -197,11 +196,6 @@ class _FaceCropper:
                 continue
             cut.faces.append((LABELS.index(face.label), number, size))
         return cut
-
-
-def _size(face: Face, photograph: Image.Image) -> float:
-    width, height = photograph.size
-    return face_size(clip_box(face.box or (0.0, 0.0, width, height), width, height))
 
 
 def _append(file: IO[bytes], pixels: NDArray[np.uint8]) -> None:

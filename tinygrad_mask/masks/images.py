@@ -48,6 +48,20 @@ def read_image_size(path: str | Path | BinaryIO) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
+def open_image(image: str | Path | Image.Image | NDArray[Any], *, bgr: bool = False) -> Image.Image:
+    """Return a picture in any of its forms, upright and in RGB: a path, an image, an array.
+
+    Raises what `read_image` and `to_rgb` raise; `bgr` is for arrays, see `to_rgb`.
+    """
+    if isinstance(image, str | Path):
+        if bgr:
+            raise ValueError(f"{image}: expected an array with bgr=True, got a path; leave bgr out")
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        image = ImageOps.exif_transpose(image)
+    return to_rgb(image, bgr=bgr)
+
+
 def is_image_file(path: Path) -> bool:
     """Whether a path is a file named like an image, and not hidden."""
     return (

@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_mask import resolve_device
-from tinygrad_mask.files import write_file
-from tinygrad_mask.masks.classifier.inference.onnx_export import to_onnx
-from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Prediction, Speed, predict
-from tinygrad_mask.masks.classifier.inference.saliency import saliency
+from tinygrad_mask.files import check_folder, write_file
+from tinygrad_mask.masks.classifier.inference.answers import Prediction
+from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Speed, predict
 from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
-from tinygrad_mask.masks.classifier.report.plots import plot_saliency
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.box_files import read_boxes
 from tinygrad_mask.masks.errors import UsageError
@@ -64,8 +62,11 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=export_command)
 
 
-def predict_command(arguments: argparse.Namespace) -> None:
-    """Print what the model says of every face, and draw why, as the arguments say."""
+def predict_command(arguments: argparse.Namespace) -> int:
+    """Print what the model says of every face, and draw why, as the arguments say.
+
+    Returns the exit code: 1 if a picture could not be read, after the others were answered.
+    """
     resolve_device(arguments.device)
     classifier = Classifier.load(arguments.model)
     classifier.model.to(arguments.device)
@@ -80,8 +81,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
     shown = []
     for image, of_image in groupby(predictions, key=lambda prediction: prediction.image):
         faces = list(of_image)
-        if arguments.explain:
+        if arguments.explain and image is not None:
             _explain(classifier, faces, pictures[image], arguments.device)
+            print(f"{pictures[image]}: which pixels mattered", file=sys.stderr)
         if arguments.json:
             shown += [face.to_json() for face in faces]
         else:
@@ -99,16 +101,34 @@ def predict_command(arguments: argparse.Namespace) -> None:
         }
         print(json.dumps(content, indent=1, ensure_ascii=False))
     print(_speed_line(speed), file=sys.stderr if arguments.json else sys.stdout)
+    if unreadable:
+        print(
+            f"{len(unreadable)} of {len(arguments.images)} images could not be read",
+            file=sys.stderr,
+        )
+    elif not arguments.explain and not arguments.json and speed.faces:
+        print(
+            "next: tinygrad-mask predict --explain, to see which pixels mattered", file=sys.stderr
+        )
+    return 1 if unreadable else 0
 
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Write a model as ONNX."""
+    from tinygrad_mask.masks.classifier.inference.onnx_export import to_onnx
+
+    check_folder(arguments.onnx)  # before the work, not after it
     classifier = Classifier.load(arguments.model)
     write_file(arguments.onnx, to_onnx(classifier))
     size = classifier.crops.size
     print(
         f"{arguments.onnx}: from faces, uint8 (N, {size}, {size}, 3), RGB, to probabilities, "
         f"float32 (N, {len(LABELS)}), of {', '.join(LABELS)}"
+    )
+    print(
+        f"next: pip install onnxruntime; onnxruntime.InferenceSession({str(arguments.onnx)!r}) "
+        "takes them",
+        file=sys.stderr,
     )
 
 
@@ -128,15 +148,24 @@ def _pictures(images: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 def _explain(classifier: Classifier, faces: list[Prediction], path: Path, device: str) -> None:
+    # Only here: Matplotlib takes longer to import than a picture takes to be answered.
+    from tinygrad_mask.masks.classifier.inference.saliency import saliency
+    from tinygrad_mask.masks.classifier.report.plots import plot_saliency
+
     crops = np.stack([face.crop for face in faces])
-    answers = np.array([LABELS.index(face.label) for face in faces])
+    answers = np.array([int(face.probabilities.argmax()) for face in faces])
     maps = saliency(classifier, crops, answers, rng=np.random.default_rng(0), device=device)
-    titles = [f"{face.label} {face.probability:.0%}" for face in faces]
+    titles = [
+        face.label if face.probability is None else f"{face.label} {face.probability:.0%}"
+        for face in faces
+    ]
     plot_saliency(crops, maps, titles, path)
 
 
 def _line(face: Prediction) -> str:
     where = "" if face.box is None else f"  ({', '.join(f'{corner:g}' for corner in face.box)})"
+    if face.probability is None:
+        return f"{face.image}{where}  {face.label}  ({face.reason})"
     every = ", ".join(
         f"{name} {of:.3f}" for name, of in zip(LABELS, face.probabilities, strict=True)
     )

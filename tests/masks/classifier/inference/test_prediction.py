@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from tinygrad_mask import cli
+from tinygrad_mask.masks.classifier.inference.answers import doubt
 from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Speed, predict
 from tinygrad_mask.masks.classifier.network import classifier as classifier_module
 from tinygrad_mask.masks.classifier.network.architecture import architecture_of, build_model
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
-from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.crops import CropSettings, crop_face
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
@@ -90,8 +91,8 @@ class TestCrops:
 
 class TestPredict:
     def test_memory_and_batches_do_not_change_the_answers(self, classifier, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "a.png")
+        drawn = synthetic_photographs(1, 8)[0].open()  # of noise it would be unsure
+        drawn.resize((64, 64)).save(tmp_path / "a.png")
         rng = np.random.default_rng(1)
         corners = np.sort(rng.uniform(0, 64, (2 * BATCH + 3, 2, 2)), axis=2)
         boxes = [(x1, y1, x2, y2) for (x1, x2), (y1, y2) in corners]
@@ -106,6 +107,47 @@ class TestPredict:
         np.testing.assert_allclose(found[200].probabilities, alone.probabilities, atol=1e-6)
         assert found[200].label == LABELS[int(found[200].probabilities.argmax())]
         assert found[200].probability == found[200].probabilities.max()
+
+    def test_what_shows_no_face_is_unsure_and_says_why(self, classifier, tmp_path):
+        pictures = {
+            "black": np.zeros((50, 50, 3), np.uint8),
+            "grey": np.full((50, 50, 3), 128, np.uint8),
+            "pixel": np.full((1, 1, 3), 7, np.uint8),
+        }
+        for name, pixels in pictures.items():
+            Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        found = predicted(classifier, [tmp_path / f"{name}.png" for name in pictures])
+        assert [(face.label, face.probability) for face in found] == [("unsure", None)] * 3
+        black, grey, pixel = (face.reason for face in found)
+        assert black.startswith("no contrast: 0.0 of 255 grey levels")
+        assert grey.startswith("no contrast")
+        assert pixel == "too small: 1 pixels, a face has at least 4"
+
+    @pytest.mark.parametrize("side", [30, 40, 90, 224])
+    @pytest.mark.parametrize("mode", ["L", "RGB"])
+    def test_noise_is_unsure(self, side, mode):
+        channels = (3,) if mode == "RGB" else ()
+        pixels = np.random.default_rng(side).integers(0, 256, (side, side, *channels), np.uint8)
+        reason = doubt(crop_face(pixels, None, CropSettings()), side)
+        assert reason.startswith("noise: neighbouring pixels correlate by ")
+
+    def test_a_box_may_be_too_small_for_a_face(self, classifier, pictures):
+        boxes = [[(3, 3, 6, 20), tuple(pictures["0.png"][0])]]
+        small, large = predicted(classifier, ["0.png"], boxes)
+        assert (small.label, small.reason) == (
+            "unsure",
+            "too small: 3 pixels, a face has at least 4",
+        )
+        assert (large.label in LABELS, large.reason) == (True, None)
+
+    def test_real_faces_are_unsure_for_their_size_alone(self, classifier, photographs):
+        found = open_dataset(photographs / "larxel", DataIssues())
+        settings = CropSettings()
+        faces = crop_faces(found, settings, DataIssues(), min_face=0, workers=2, progress=False)
+        reasons = [doubt(crop, size) for crop, size in zip(faces.crops, faces.sizes, strict=True)]
+        unsure = [reason for reason in reasons if reason is not None]
+        assert (len(faces), len(unsure)) == (3325, 11)
+        assert all(reason.startswith("too small") for reason in unsure)
 
     def test_faults_are_told_and_passed_over(self, classifier, pictures):
         Path("odd.png").write_bytes(b"no picture")
@@ -161,6 +203,36 @@ class TestCommand:
         monkeypatch.setattr(classifier_module, "PRETRAINED_FILE", Path("shipped.safetensors"))
         assert cli.main(["predict", "0.png", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["model"] == "pretrained"
+
+    def test_a_picture_that_cannot_be_read_is_told_at_the_end(self, model, pictures, capsys):
+        Path("odd.png").write_bytes(b"no picture")
+        assert cli.main(["predict", "--model", model, "odd.png", "0.png"]) == 1
+        captured = capsys.readouterr()
+        assert captured.out.startswith("0.png  ")
+        assert captured.err.splitlines()[-1] == "1 of 2 images could not be read"
+
+    def test_unsure_is_printed_with_its_reason(self, model, pictures, capsys):
+        Image.new("RGB", (50, 50)).save("black.png")
+        assert cli.main(["predict", "--model", model, "black.png"]) == 0
+        line = capsys.readouterr().out.splitlines()[0]
+        assert line.startswith("black.png  unsure  (no contrast: 0.0 of 255")
+        assert cli.main(["predict", "--model", model, "--json", "--explain", "black.png"]) == 0
+        [face] = json.loads(capsys.readouterr().out)["faces"]
+        assert (face["label"], face["probability"]) == ("unsure", None)
+        assert face["reason"].startswith("no contrast")
+
+    def test_what_was_drawn_is_named(self, model, pictures, capsys):
+        assert cli.main(["predict", "--model", model, "--explain", "0.png"]) == 0
+        assert "0.png.explained.png: which pixels mattered\n" in capsys.readouterr().err
+
+    def test_what_can_be_typed_next_is_said(self, model, pictures, capsys):
+        assert cli.main(["predict", "--model", model, "0.png"]) == 0
+        assert capsys.readouterr().err.splitlines()[-1].startswith("next: tinygrad-mask predict ")
+
+    def test_a_number_where_boxes_are_expected(self, model, pictures, capsys):
+        Path("odd.json").write_text('{"0.png": [0, 0, 50, 50]}')
+        assert cli.main(["predict", "--model", model, "--boxes", "odd.json", "0.png"]) == 2
+        assert "odd.json, 0.png: expected a list of boxes" in capsys.readouterr().err
 
     def test_no_faces(self, model, pictures, capsys):
         Path("none.json").write_text('{"0.png": []}')

@@ -10,7 +10,8 @@ from tinygrad_mask.masks.classifier.evaluation.calibration import probabilities_
 from tinygrad_mask.masks.classifier.network import classifier as module
 from tinygrad_mask.masks.classifier.network.architecture import architecture_of, build_model
 from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normalisation
-from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.crops import CropSettings, crop_face
+from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.errors import UsageError
 
 SIZE = 8
@@ -101,3 +102,75 @@ class TestPretrained:
         assert found.shape == (1, 3)
         assert found.sum() == pytest.approx(1, abs=1e-6)
         assert json.loads(classifier.metadata()["temperature"]) == classifier.temperature
+
+
+class TestPredict:
+    """One call for a picture in any of its forms."""
+
+    @pytest.fixture
+    def picture(self):
+        return synthetic_photographs(1, 8)[0].open().resize((90, 70))
+
+    def test_every_form_gets_the_same_answer(self, picture, tmp_path):
+        classifier = make_classifier()
+        picture.save(tmp_path / "a.png")
+        rgb = np.asarray(picture)
+        crop = crop_face(picture, None, classifier.crops)
+        expected = classifier.probabilities(crop[None])[0]
+        for answer in (
+            classifier.predict(tmp_path / "a.png"),
+            classifier.predict(str(tmp_path / "a.png")),
+            classifier.predict(picture),
+            classifier.predict(picture.convert("RGBA")),
+            classifier.predict(rgb),
+            classifier.predict(rgb[:, :, ::-1], bgr=True),
+            *classifier.predict([rgb, tmp_path / "a.png"]),
+            *classifier.predict(rgb[None]),
+        ):
+            np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
+            np.testing.assert_array_equal(answer.crop, crop)
+            assert answer.label == classifier.labels[int(expected.argmax())]
+            assert answer.probability == pytest.approx(float(expected.max()), abs=1e-6)
+        assert classifier.predict(tmp_path / "a.png").image == str(tmp_path / "a.png")
+        assert classifier.predict(rgb).image is None
+
+    def test_red_and_blue_matter(self, picture):
+        classifier = make_classifier()
+        one, other = (classifier.predict(np.asarray(picture), bgr=bgr) for bgr in (False, True))
+        assert not np.allclose(one.probabilities, other.probabilities, atol=1e-4)
+
+    def test_boxes_in_a_photograph(self, picture):
+        classifier = make_classifier()
+        boxes = [(3, 4, 40, 50), (30.5, 20, 80, 66)]
+        answers = classifier.predict(picture, boxes=boxes)
+        assert [answer.box for answer in answers] == boxes
+        for answer, box in zip(answers, boxes, strict=True):
+            np.testing.assert_array_equal(answer.crop, crop_face(picture, box, classifier.crops))
+        assert classifier.predict(picture, boxes=[]) == classifier.predict([]) == []
+
+    @pytest.mark.parametrize(
+        ("image", "options", "error", "message"),
+        [
+            ("nowhere.jpg", {}, OSError, "nowhere.jpg: No such file"),
+            ("a.jpg", {"bgr": True}, ValueError, "got a path; leave bgr out"),
+            (np.zeros((4, 4, 3)), {}, TypeError, "uint8 from 0 to 255, got one of float64"),
+            (3, {}, TypeError, "got int"),
+            (["a.jpg"], {"boxes": [(0, 0, 1, 1)]}, ValueError, "expected one picture with boxes"),
+            (np.zeros((9, 9, 3), np.uint8), {"boxes": [(10, 0, 20, 5)]}, ValueError, "no area"),
+        ],
+    )
+    def test_what_is_no_picture_is_refused(self, image, options, error, message):
+        with pytest.raises(error, match=message):
+            make_classifier().predict(image, **options)
+
+    def test_how_classifier_and_answer_look(self, picture):
+        classifier = make_classifier()
+        assert classifier.labels == ("proper", "improper", "none")
+        assert repr(classifier).startswith("Classifier(cnn, ")
+        assert repr(classifier).endswith(
+            "parameters, crops of 8 x 8 pixels, labels proper, improper, none)"
+        )
+        answer = classifier.predict(picture)
+        assert repr(answer) == f"Prediction({answer.label}, {answer.probability:.3f})"
+        black = classifier.predict(np.zeros((20, 20, 3), np.uint8))
+        assert repr(black).startswith("Prediction(unsure, no contrast: ")

@@ -10,44 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask.data import DataLoader
+from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
-from tinygrad_mask.masks.crops import CropSettings, crop_face
+from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.images import read_image
-from tinygrad_mask.masks.labels import LABELS
 
 BATCH = 128
 """Faces that the model is asked about at a time."""
 
 _WORKERS = 2  # threads that decode photographs
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What was said of one face.
-
-    `image` is the path as it was given, `box` where the face is in it, None where the picture is
-    the face. `label` is the most probable of `LABELS` and `probability` how probable it is;
-    `probabilities` (3,) are those of all. `crop` (size, size, 3) is what the model saw.
-    """
-
-    image: str
-    box: Box | None
-    label: str
-    probability: float
-    probabilities: NDArray[np.float32]
-    crop: NDArray[np.uint8]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all but the crop, as what `json.dumps` takes."""
-        return {
-            "image": self.image,
-            "box": None if self.box is None else list(self.box),
-            "label": self.label,
-            "probability": self.probability,
-            "probabilities": dict(zip(LABELS, map(float, self.probabilities), strict=True)),
-        }
 
 
 @dataclass
@@ -100,6 +73,7 @@ class _Face:
     image: str
     box: Box | None
     crop: NDArray[np.uint8]
+    size: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +109,8 @@ class _Cutter:
             return cut
         for box in [None] if self.boxes is None else self.boxes[index]:
             try:
-                cut.faces.append(_Face(cut.image, box, crop_face(pixels, box, self.settings)))
+                crop = crop_face(pixels, box, self.settings)
+                cut.faces.append(_Face(cut.image, box, crop, box_size(pixels, box)))
             except ValueError as error:
                 cut.faults.append(("box outside its image", str(error)))
         return cut
@@ -150,5 +125,4 @@ def _answers(
     speed.seconds += time.perf_counter() - start
     speed.faces += len(faces)
     for face, of in zip(faces, probabilities, strict=True):
-        best = int(of.argmax())
-        yield Prediction(face.image, face.box, LABELS[best], float(of[best]), of, face.crop)
+        yield Prediction.of(face.image, face.box, of, face.crop, face.size)

@@ -2,18 +2,29 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask import Tensor, nn, no_grad, serialization
 from tinygrad_mask.data import Rows
+from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
-from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
+from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Picture: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
+"""A picture in any of its forms: a path, an image of Pillow's, an array (height, width, 3)."""
 
 PRETRAINED = "pretrained"
 """What stands for the shipped weights wherever a model is asked for; a path is `./pretrained`."""
@@ -74,6 +85,89 @@ class Classifier:
         self.mirrored = mirrored
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
         self.scale, self.shift = 1 / (255 * std), -mean / std
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of scores and probabilities."""
+        return LABELS
+
+    def __repr__(self) -> str:
+        size = self.crops.size
+        return (
+            f"Classifier({self.architecture.kind}, {self.model.parameter_count():,} parameters, "
+            f"crops of {size} x {size} pixels, labels {', '.join(self.labels)})"
+        )
+
+    # --- whole pictures ---------------------------------------------------------------------
+
+    @overload
+    def predict(
+        self, image: list[Picture] | tuple[Picture, ...], *, bgr: bool = False
+    ) -> list[Prediction]: ...
+    @overload
+    def predict(
+        self, image: Picture, *, bgr: bool = False, boxes: Sequence[Box]
+    ) -> list[Prediction]: ...
+    @overload
+    def predict(self, image: Picture, *, bgr: bool = False) -> Prediction: ...
+    def predict(
+        self, image: Any, *, bgr: bool = False, boxes: Sequence[Box] | None = None
+    ) -> Prediction | list[Prediction]:
+        """Say how the mask in a picture of one face is worn, or in each of several pictures.
+
+        Computed on the device that the model is on.
+
+        Args:
+            image: a path, an image of Pillow's, or an array of uint8: RGB (height, width, 3), RGBA
+                or grey; or a list of these.
+            bgr: whether arrays have their colours in the order blue, green, red, as OpenCV reads
+                them. A model that is given them as RGB answers nonsense.
+            boxes: where the faces are in a single photograph, `(x1, y1, x2, y2)` in its pixels.
+                Without them the whole picture is one face with a little round it.
+
+        Returns:
+            A `Prediction` with `label`, `probability` and `probabilities`; a list of them for a
+            list of pictures and for boxes. Its label is `unsure`, with a `reason`, for a picture
+            that cannot show a face.
+
+        Raises:
+            OSError: a file cannot be read.
+            TypeError: something else than a picture.
+            ValueError: an array of another shape, a box outside the photograph.
+
+        Example:
+            >>> classifier = load_pretrained()
+            >>> classifier.predict("face.jpg").label
+            'proper'
+            >>> frame = cv2.imread("door.jpg")
+            >>> [face.label for face in classifier.predict(frame, bgr=True, boxes=found)]
+            ['proper', 'none']
+        """
+        several = isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4
+        if several and boxes is not None:
+            raise ValueError(
+                f"predict: expected one picture with boxes, got {len(image)}; call it for each"
+            )
+        faces: list[tuple[str | None, Box | None, NDArray[np.uint8], float]] = []
+        for one in image if several else [image]:
+            picture = open_image(one, bgr=bgr)
+            name = str(one) if isinstance(one, str | Path) else None
+            for box in [None] if boxes is None else boxes:
+                crop = crop_face(picture, box, self.crops)
+                faces.append((name, box, crop, box_size(picture, box)))
+        crops = np.zeros((len(faces), self.crops.size, self.crops.size, 3), np.uint8)
+        for k, (_, _, crop, _) in enumerate(faces):
+            crops[k] = crop
+        device = next((p.device for p in self.model.parameters()), "cpu")
+        answers = [
+            Prediction.of(name, box, of, crop, size)
+            for (name, box, crop, size), of in zip(
+                faces, self.probabilities(crops, device), strict=True
+            )
+        ]
+        return answers if several or boxes is not None else answers[0]
+
+    # --- crops ------------------------------------------------------------------------------
 
     def inputs(self, crops: NDArray[np.uint8], device: str = "cpu") -> Tensor:
         """Scale crops, uint8 (n, size, size, 3), to what the model takes, float32.
