@@ -103,6 +103,106 @@ CASES = {
         ValueError,
         r"dropout: expected 0 <= p <= 1, got 1\.5",
     ),
+    # --- activations and lookups
+    "softplus: beta": (
+        lambda: F.softplus(V, beta=0),
+        ValueError,
+        "softplus: expected beta > 0, got 0",
+    ),
+    "hardtanh: order": (
+        lambda: F.hardtanh(V, 1, 0),
+        ValueError,
+        "hardtanh: expected min_val < max_val, got 1 and 0",
+    ),
+    "gelu: formula": (
+        lambda: F.gelu(V, "sigmoid"),
+        ValueError,
+        "gelu: expected approximate 'none' or 'tanh', got 'sigmoid'",
+    ),
+    "embedding: floats": (
+        lambda: F.embedding([0.5], M),
+        TypeError,
+        "embedding: expected integer indices, got dtype float64",
+    ),
+    "embedding: outside": (
+        lambda: F.embedding([0, 2], M),
+        IndexError,
+        r"embedding: expected indices in 0\.\.1, got 0\.\.2",
+    ),
+    "embedding: weight": (
+        lambda: F.embedding([0], V),
+        ValueError,
+        r"embedding: expected a weight of shape \(K, D\), got \(3,\)",
+    ),
+    # --- losses of regression
+    "mse_loss: shapes": (
+        lambda: F.mse_loss(M, zeros(3)),
+        ValueError,
+        r"mse_loss: expected prediction and target of one shape, got \(2, 3\) and \(3,\)",
+    ),
+    "l1_loss: dtypes": (lambda: F.l1_loss(V, WIDE), TypeError, f"l1_loss: {MIXED}"),
+    "smooth_l1_loss: beta": (
+        lambda: F.smooth_l1_loss(V, V, beta=-1),
+        ValueError,
+        "smooth_l1_loss: expected beta >= 0, got -1",
+    ),
+    "mse_loss: reduction": (
+        lambda: F.mse_loss(V, V, "average"),
+        ValueError,
+        "mse_loss: expected reduction 'mean', 'sum' or 'none', got 'average'",
+    ),
+    "mse_loss: nothing": (
+        lambda: F.mse_loss(zeros(0), zeros(0)),
+        ValueError,
+        r"mse_loss: expected at least one element for a mean, got \(0,\)",
+    ),
+    # --- enlarging and pooling
+    "conv_transpose2d: channels": (
+        lambda: F.conv_transpose2d(IMAGE, WEIGHT),
+        ValueError,
+        r"conv_transpose2d: weight expects 32 input channels \(HWOI 3x3x4x32\), input has 4 .*",
+    ),
+    "conv_transpose2d: shapes": (
+        lambda: F.conv_transpose2d(M, WEIGHT),
+        ValueError,
+        r"conv_transpose2d: expected an input of shape NHWC and a weight of shape HWOI, got .*",
+    ),
+    "conv_transpose2d: groups": (
+        lambda: F.conv_transpose2d(IMAGE, zeros(3, 3, 2, 4), groups=3),
+        ValueError,
+        "conv_transpose2d: expected groups to divide the 4 input channels, got 3",
+    ),
+    "conv_transpose2d: bias": (
+        lambda: F.conv_transpose2d(IMAGE, zeros(3, 3, 2, 4), V),
+        ValueError,
+        r"conv_transpose2d: expected a bias of shape \(2,\), got \(3,\)",
+    ),
+    "conv_transpose2d: same": (
+        lambda: F.conv_transpose2d(IMAGE, zeros(3, 3, 2, 4), padding="same"),
+        ValueError,
+        "conv_transpose2d: expected padding in pixels, got 'same'; stride sets the size",
+    ),
+    "conv_transpose2d: output_padding": (
+        lambda: F.conv_transpose2d(IMAGE, zeros(3, 3, 2, 4), stride=2, output_padding=2),
+        ValueError,
+        "conv_transpose2d: expected output_padding below stride, got 2 and 2",
+    ),
+    "conv_transpose2d: nothing left": (
+        lambda: F.conv_transpose2d(zeros(1, 1, 1, 4), zeros(1, 1, 2, 4), padding=1),
+        ValueError,
+        "conv_transpose2d: expected a result of at least one pixel, got -1x-1 for an image of "
+        "1x1 with padding 1",
+    ),
+    "adaptive_avg_pool2d: size": (
+        lambda: F.adaptive_avg_pool2d(IMAGE, 0),
+        ValueError,
+        f"adaptive_avg_pool2d: expected output_size {NOT_A_WINDOW.format(1, '.*')}",
+    ),
+    "adaptive_avg_pool2d: shape": (
+        lambda: F.adaptive_avg_pool2d(M, 1),
+        ValueError,
+        r"adaptive_avg_pool2d: expected an input of shape NHWC, got \(2, 3\)",
+    ),
     # --- reductions
     "sum: axis": (
         lambda: F.sum(V, 1),
@@ -776,7 +876,10 @@ ONLY_FLOATING = {
     "binary_cross_entropy_with_logits": lambda x: F.binary_cross_entropy_with_logits(x, x),
     "cross_entropy": lambda x: F.cross_entropy(x.reshape(1, 3), np.array([0])),
     "dropout": lambda x: F.dropout(x, 0.5, RNG),
+    "elu": F.elu,
+    "erf": F.erf,
     "exp": F.exp,
+    "gelu": F.gelu,
     "group_norm": lambda x: F.group_norm(x.reshape(1, 3), 1),
     "interpolate": lambda x: F.interpolate(x.reshape(1, 1, 3, 1), 2),
     "layer_norm": lambda x: F.layer_norm(x, 3),
@@ -788,6 +891,7 @@ ONLY_FLOATING = {
     "sigmoid": F.sigmoid,
     "silu": F.silu,
     "softmax": F.softmax,
+    "softplus": F.softplus,
     "sqrt": F.sqrt,
     "squared_error": lambda x: F.squared_error(x, x),
     "tanh": F.tanh,

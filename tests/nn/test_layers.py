@@ -460,6 +460,17 @@ DESCRIPTIONS = {
     "Flatten()": nn.Flatten(),
     "Flatten(start_dim=2)": nn.Flatten(2),
     "Identity()": nn.Identity(3),
+    "ConvTranspose2d(4 -> 8, 3x3, stride=2, output_padding=1)": nn.ConvTranspose2d(
+        4, 8, 3, 2, output_padding=1
+    ),
+    "Embedding(5, 3)": nn.Embedding(5, 3),
+    "AdaptiveAvgPool2d((2, 3))": nn.AdaptiveAvgPool2d([2, 3]),
+    "ELU(alpha=0.5)": nn.ELU(0.5),
+    "GELU(approximate=tanh)": nn.GELU("tanh"),
+    "Softplus()": nn.Softplus(),
+    "Hardtanh(0, 6)": nn.Hardtanh(0, 6),
+    "MSELoss()": nn.MSELoss(),
+    "SmoothL1Loss(reduction=sum, beta=0.5)": nn.SmoothL1Loss("sum", 0.5),
 }
 
 

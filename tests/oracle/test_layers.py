@@ -60,6 +60,32 @@ LAYERS = {
         lambda: torch.nn.Upsample(None, (2, 3), "bilinear", True),
         IMAGE,
     ),
+    "ELU": (lambda: nn.ELU(0.7), lambda: torch.nn.ELU(0.7), ROWS),
+    "GELU": (lambda: nn.GELU(), lambda: torch.nn.GELU(), ROWS),
+    "GELU, tanh": (lambda: nn.GELU("tanh"), lambda: torch.nn.GELU("tanh"), ROWS),
+    "Softplus": (lambda: nn.Softplus(2, 3), lambda: torch.nn.Softplus(2, 3), ROWS),
+    "Hardtanh": (lambda: nn.Hardtanh(), lambda: torch.nn.Hardtanh(), ROWS),
+    "Hardtanh(0, 6)": (lambda: nn.Hardtanh(0, 0.5), lambda: torch.nn.Hardtanh(0, 0.5), ROWS),
+    "AdaptiveAvgPool2d(1)": (
+        lambda: nn.AdaptiveAvgPool2d(1),
+        lambda: torch.nn.AdaptiveAvgPool2d(1),
+        IMAGE,
+    ),
+    "AdaptiveAvgPool2d, a divisor": (
+        lambda: nn.AdaptiveAvgPool2d([3, None]),
+        lambda: torch.nn.AdaptiveAvgPool2d((3, None)),
+        IMAGE,
+    ),
+    "AdaptiveAvgPool2d, no divisor": (
+        lambda: nn.AdaptiveAvgPool2d((4, 3)),
+        lambda: torch.nn.AdaptiveAvgPool2d((4, 3)),
+        IMAGE,
+    ),
+    "AdaptiveAvgPool2d, enlarging": (
+        lambda: nn.AdaptiveAvgPool2d((7, 9)),
+        lambda: torch.nn.AdaptiveAvgPool2d((7, 9)),
+        IMAGE,
+    ),
     "Dropout(1)": (lambda: nn.Dropout(1), lambda: torch.nn.Dropout(1), ROWS),
     "Softmax": (lambda: nn.Softmax(dim=0), lambda: torch.nn.Softmax(dim=0), ROWS),
     "LogSoftmax": (lambda: nn.LogSoftmax(0), lambda: torch.nn.LogSoftmax(0), ROWS),
@@ -95,3 +121,98 @@ def test_layers(ours, theirs, shape, training):
     buffers = dict(other.named_buffers())
     for name, buffer in layer.named_buffers():
         np.testing.assert_allclose(buffer.numpy(), buffers[name].numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": (2, 3), "stride": 2, "padding": (0, 1), "output_padding": 1},
+        {"kernel_size": 3, "stride": (3, 2), "padding": 2, "output_padding": (2, 0)},
+        {"kernel_size": 2, "stride": 1, "dilation": (2, 3), "groups": 2},
+        {"kernel_size": 4, "stride": 2, "padding": 1, "groups": 3},
+        {"kernel_size": 1, "stride": 3},
+    ],
+    ids=str,
+)
+def test_conv_transpose2d(options, bias):
+    rng = np.random.default_rng(0)
+    layer = nn.ConvTranspose2d(6, 12, bias=bias, rng=rng, **options).double()
+    other = torch.nn.ConvTranspose2d(6, 12, bias=bias, **options).double()
+    with torch.no_grad():
+        other.weight.copy_(torch.from_numpy(layer.weight.numpy().transpose(3, 2, 0, 1).copy()))
+        if bias:
+            layer.bias.detach()[...] = rng.standard_normal(12)
+            other.bias.copy_(torch.from_numpy(layer.bias.numpy().copy()))
+    x = rng.standard_normal((2, 5, 4, 6))
+    mine, hers = Tensor(x, requires_grad=True), torch.tensor(swap(x), requires_grad=True)
+    y, expected = layer(mine), other(hers)
+    np.testing.assert_allclose(swap(y.numpy()), expected.detach().numpy(), rtol=1e-9, atol=1e-12)
+    direction = rng.standard_normal(y.shape)
+    y.backward(direction)
+    expected.backward(torch.from_numpy(swap(direction).copy()))
+    np.testing.assert_allclose(swap(mine.grad.numpy()), hers.grad.numpy(), rtol=1e-9, atol=1e-11)
+    gradient = layer.weight.grad.numpy().transpose(3, 2, 0, 1)
+    np.testing.assert_allclose(gradient, other.weight.grad.numpy(), rtol=1e-9, atol=1e-11)
+    if bias:
+        np.testing.assert_allclose(layer.bias.grad.numpy(), other.bias.grad.numpy(), rtol=1e-9)
+
+
+def test_embedding():
+    layer, other = nn.Embedding(5, 3).double(), torch.nn.Embedding(5, 3).double()
+    with torch.no_grad():
+        other.weight.copy_(torch.from_numpy(layer.weight.numpy().copy()))
+    indices = np.array([[0, 4, 4], [2, 0, 4]])
+    y, expected = layer(Tensor(indices)), other(torch.from_numpy(indices))
+    assert np.array_equal(y.numpy(), expected.detach().numpy())
+    assert np.array_equal(layer(indices.tolist()).numpy(), y.numpy())
+    direction = np.random.default_rng(0).standard_normal(y.shape)
+    y.backward(direction)
+    expected.backward(torch.from_numpy(direction))
+    np.testing.assert_allclose(layer.weight.grad.numpy(), other.weight.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("MSELoss", {}),
+        ("L1Loss", {}),
+        ("SmoothL1Loss", {}),
+        ("SmoothL1Loss", {"beta": 0.3}),
+        ("SmoothL1Loss", {"beta": 0}),
+    ],
+    ids=str,
+)
+def test_losses_of_regression(name, options, reduction):
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((2, 4, 3))
+    x[0, 0] = target[0, 0]
+    inputs = [Tensor(a, requires_grad=True) for a in (x, target)]
+    theirs = [torch.tensor(a, requires_grad=True) for a in (x, target)]
+    y = getattr(nn, name)(reduction=reduction, **options)(*inputs)
+    expected = getattr(torch.nn, name)(reduction=reduction, **options)(*theirs)
+    np.testing.assert_allclose(y.numpy(), expected.detach().numpy(), rtol=1e-12)
+    y.sum().backward()
+    expected.sum().backward()
+    for mine, hers in zip(inputs, theirs, strict=True):
+        np.testing.assert_allclose(mine.grad.numpy(), hers.grad.numpy(), rtol=1e-12, atol=1e-15)
+    plain = getattr(nn, name)(reduction=reduction, **options)(Tensor(x), target)
+    np.testing.assert_allclose(plain.numpy(), y.numpy())
+
+
+def test_hardtanh_and_elu_at_their_ends():
+    ends = np.array([-1.0, 1.0, 0.0, np.inf, -np.inf, 1e300, -800.0])
+    for ours, theirs in (
+        (nn.Hardtanh(), torch.nn.Hardtanh()),
+        (nn.ELU(), torch.nn.ELU()),
+        (nn.Softplus(), torch.nn.Softplus()),
+    ):
+        x, other = Tensor(ends, requires_grad=True), torch.tensor(ends, requires_grad=True)
+        y, expected = ours(x), theirs(other)
+        np.testing.assert_allclose(y.numpy(), expected.detach().numpy(), rtol=1e-12)
+        y.sum().backward()
+        expected.sum().backward()
+        np.testing.assert_allclose(x.grad.numpy(), other.grad.numpy(), rtol=1e-12)
+        assert np.isnan(ours(Tensor([np.nan])).numpy()).all()

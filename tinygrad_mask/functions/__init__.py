@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from tinygrad_mask.autograd import Function, GradientFunction
 from tinygrad_mask.functions.activation import (
+    elu,
+    hardtanh,
     leaky_relu,
     log_softmax,
     relu,
     sigmoid,
     silu,
     softmax,
+    softplus,
     tanh,
 )
 from tinygrad_mask.functions.conversion import Conversion
@@ -51,19 +54,29 @@ from tinygrad_mask.functions.shape import (
 
 if TYPE_CHECKING:
     from tinygrad_mask.functions.convolution import conv2d
+    from tinygrad_mask.functions.gaussian import erf, gelu
     from tinygrad_mask.functions.group_normalisation import group_norm, layer_norm
+    from tinygrad_mask.functions.lookup import embedding
     from tinygrad_mask.functions.loss import (
         binary_cross_entropy_with_logits,
         cross_entropy,
         squared_error,
     )
     from tinygrad_mask.functions.normalisation import batch_norm
-    from tinygrad_mask.functions.pooling import avg_pool2d, global_avg_pool2d, max_pool2d
+    from tinygrad_mask.functions.pooling import (
+        adaptive_avg_pool2d,
+        avg_pool2d,
+        global_avg_pool2d,
+        max_pool2d,
+    )
+    from tinygrad_mask.functions.regression import l1_loss, mse_loss, smooth_l1_loss
     from tinygrad_mask.functions.resizing import interpolate
+    from tinygrad_mask.functions.transposed_convolution import conv_transpose2d
 
 __all__ = [
     "PRIMITIVES",
     "abs",
+    "adaptive_avg_pool2d",
     "add",
     "avg_pool2d",
     "batch_norm",
@@ -72,14 +85,21 @@ __all__ = [
     "clip",
     "concatenate",
     "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "divide",
     "dropout",
+    "elu",
+    "embedding",
+    "erf",
     "exp",
+    "gelu",
     "getitem",
     "global_avg_pool2d",
     "group_norm",
+    "hardtanh",
     "interpolate",
+    "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -92,6 +112,7 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "mse_loss",
     "multiply",
     "negative",
     "pad",
@@ -101,7 +122,9 @@ __all__ = [
     "reshape",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "softmax",
+    "softplus",
     "sqrt",
     "squared_error",
     "stack",
@@ -114,6 +137,14 @@ __all__ = [
 
 
 _ON_FIRST_USE = {
+    "erf": "gaussian",
+    "gelu": "gaussian",
+    "embedding": "lookup",
+    "adaptive_avg_pool2d": "pooling",
+    "l1_loss": "regression",
+    "mse_loss": "regression",
+    "smooth_l1_loss": "regression",
+    "conv_transpose2d": "transposed_convolution",
     "conv2d": "convolution",
     "group_norm": "group_normalisation",
     "layer_norm": "group_normalisation",

@@ -226,3 +226,88 @@ def softmax(x: "Tensor", axis: int = -1) -> "Tensor":
 def log_softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return the logarithm of softmax along `axis`."""
     return LogSoftmaxFunction.apply(x, axis=single_axis("log_softmax", axis, x.ndim))
+
+
+# --- exponential and piecewise units -----------------------------------------------------------
+
+
+class ELUFunction(Function):
+    """x where positive, else alpha * (exp(x) - 1); its derivative at 0 is alpha."""
+
+    name = "elu"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, alpha: float) -> Array:
+        ctx.alpha = alpha
+        ctx.save_for_backward(x)
+        xp = ctx.xp
+        # Only of what is not positive: the exponential of the rest might overflow.
+        return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        xp = ctx.xp
+        slope = ctx.alpha * xp.exp(xp.minimum(x, 0))
+        return grad_output * xp.where(x > 0, xp.ones_like(x), slope)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (x,) = ctx.saved_tensors
+        positive = x.data > 0
+        return grad_output * where(positive, 1.0, ctx.alpha * exp(where(positive, 0.0, x)))
+
+
+class SoftplusFunction(Function):
+    """log(1 + exp(beta x)) / beta, and x itself where beta x is above the threshold."""
+
+    name = "softplus"
+
+    @staticmethod
+    def forward(ctx: Node, x: Array, beta: float, threshold: float) -> Array:
+        ctx.beta, ctx.threshold = beta, threshold
+        ctx.save_for_backward(x)
+        xp = ctx.xp
+        scaled = beta * x
+        linear = scaled > threshold
+        return xp.where(linear, x, xp.log1p(xp.exp(xp.where(linear, 0, scaled))) / beta)
+
+    @staticmethod
+    def backward(ctx: Node, grad_output: Array) -> Array:
+        (x,) = ctx.saved_arrays
+        scaled = ctx.beta * x
+        slope = ctx.backend.sigmoid(ctx.xp.asarray(scaled))  # of shape () it is a scalar
+        return grad_output * ctx.xp.where(scaled > ctx.threshold, ctx.xp.ones_like(x), slope)
+
+    @staticmethod
+    def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
+        (x,) = ctx.saved_tensors
+        slope = sigmoid(ctx.beta * x)
+        return grad_output * where(ctx.beta * x.data > ctx.threshold, 1.0, slope)
+
+
+def elu(x: "Tensor", alpha: float = 1.0) -> "Tensor":
+    """Return x where it is positive and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
+    return ELUFunction.apply(x, alpha=float(alpha))
+
+
+def softplus(x: "Tensor", beta: float = 1.0, threshold: float = 20.0) -> "Tensor":
+    """Return log(1 + exp(beta x)) / beta, a smooth maximum of x and 0.
+
+    Where beta x is above `threshold` it is x itself, as in PyTorch. Raises `ValueError` unless beta
+    is positive.
+    """
+    if not beta > 0:
+        raise ValueError(f"softplus: expected beta > 0, got {beta}")
+    return SoftplusFunction.apply(x, beta=float(beta), threshold=float(threshold))
+
+
+def hardtanh(x: "Tensor", min_val: float = -1.0, max_val: float = 1.0) -> "Tensor":
+    """Return x limited to [min_val, max_val]; the derivative at both ends is 0, as in PyTorch.
+
+    Raises `ValueError` unless min_val is below max_val.
+    """
+    if not min_val < max_val:
+        raise ValueError(f"hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
+    inside = (x.data > min_val) & (x.data < max_val)
+    return where(inside, x, x.detach().clip(min_val, max_val))

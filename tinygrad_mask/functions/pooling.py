@@ -1,6 +1,6 @@
 """Pooling over windows of an image, NHWC."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tinygrad_mask.autograd import Function, GradientFunction, Node
 from tinygrad_mask.backends import Array, Window
 from tinygrad_mask.functions.convolution import Padding, Pair, as_pair, make_window
 from tinygrad_mask.functions.elementwise import where
-from tinygrad_mask.functions.shape import getitem
+from tinygrad_mask.functions.shape import getitem, stack
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -189,3 +189,36 @@ def global_avg_pool2d(x: "Tensor") -> "Tensor":
     if x.ndim != 4:
         raise ValueError(f"global_avg_pool2d: expected an input of shape NHWC, got {x.shape}")
     return x.mean(axis=(1, 2))
+
+
+def adaptive_avg_pool2d(
+    x: "Tensor", output_size: int | tuple[int | None, int | None] | None
+) -> "Tensor":
+    """Return means of `x` (N, H, W, C) over a grid of P x Q cells, of shape (N, P, Q, C).
+
+    Cell i of an axis of length n goes from floor(i n / P) to ceil((i + 1) n / P), as in PyTorch, so
+    that cells overlap by a pixel where P does not divide n. `output_size` is (P, Q) or one number
+    for both; None keeps an axis as long as it is. Raises `ValueError` for an input that is not NHWC
+    or has no pixels, or a size below 1.
+    """
+    if x.ndim != 4 or 0 in x.shape[1:3]:
+        raise ValueError(f"adaptive_avg_pool2d: expected an input of shape NHWC, got {x.shape}")
+    pair: Any = output_size
+    if not isinstance(output_size, tuple | list):
+        pair = (output_size, output_size)
+    sides = x.shape[1:3]
+    if len(pair) == 2:
+        pair = tuple(n if size is None else size for size, n in zip(pair, sides, strict=True))
+    p, q = as_pair("adaptive_avg_pool2d", "output_size", pair)
+    if (p, q) == (1, 1):
+        return x.mean(axis=(1, 2), keepdims=True)
+    if sides[0] % p == 0 and sides[1] % q == 0:
+        return avg_pool2d(x, (sides[0] // p, sides[1] // q))
+    # A mean over a rectangle is the mean over its columns of the means over its rows.
+    for axis, cells in ((1, p), (2, q)):
+        n = x.shape[axis]
+        bounds = [(i * n // cells, -(-(i + 1) * n // cells)) for i in range(cells)]
+        lead: tuple[Any, ...] = (slice(None),) * axis
+        parts = [x[lead + (slice(a, b),)] for a, b in bounds]  # noqa: RUF005 (for Python 3.10)
+        x = stack([part.mean(axis=axis) for part in parts], axis=axis)
+    return x

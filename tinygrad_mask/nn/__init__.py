@@ -1,7 +1,21 @@
 """Neural networks: modules, layers and initial weights."""
 
+from typing import TYPE_CHECKING
+
 from tinygrad_mask.nn import init
-from tinygrad_mask.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from tinygrad_mask.nn.activation import (
+    ELU,
+    GELU,
+    Hardtanh,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from tinygrad_mask.nn.containers import (
     ModuleDict,
     ModuleList,
@@ -9,25 +23,34 @@ from tinygrad_mask.nn.containers import (
     ParameterList,
     Sequential,
 )
-from tinygrad_mask.nn.convolution import Conv2d
-from tinygrad_mask.nn.layers import Dropout, Flatten, Identity, Linear, Upsample
+from tinygrad_mask.nn.convolution import Conv2d, ConvTranspose2d
+from tinygrad_mask.nn.layers import Dropout, Embedding, Flatten, Identity, Linear, Upsample
+from tinygrad_mask.nn.loss import L1Loss, MSELoss, SmoothL1Loss
 from tinygrad_mask.nn.module import Module, Parameter
 from tinygrad_mask.nn.normalisation import BatchNorm, GroupNorm, LayerNorm
-from tinygrad_mask.nn.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from tinygrad_mask.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
     "GroupNorm",
+    "Hardtanh",
     "Identity",
+    "L1Loss",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MSELoss",
     "MaxPool2d",
     "Module",
     "ModuleDict",
@@ -39,8 +62,20 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
+    "Softplus",
     "Tanh",
     "Upsample",
     "init",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name):
+        from tinygrad_mask.nn.equivalents import equivalent_of
+
+        hint = equivalent_of(name)
+        raise AttributeError(
+            f"tinygrad_mask.nn has no {name}" + (f"; {hint}" if hint else ""), name=name
+        )

@@ -60,6 +60,76 @@ class SiLU(Module):
         return F.silu(x)
 
 
+class ELU(Module):
+    """See `functions.elu`."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the exponential linear unit to each element."""
+        return F.elu(x, self.alpha)
+
+    def describe(self) -> str:
+        """Return alpha, unless it is 1."""
+        return f"ELU({options_that_differ(self, alpha=1.0)[2:]})"
+
+
+class GELU(Module):
+    """See `functions.gelu`."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f"GELU: expected approximate 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply each element by the probability that a normal variable is smaller."""
+        return F.gelu(x, self.approximate)
+
+    def describe(self) -> str:
+        """Return the formula, unless it is the exact one."""
+        return f"GELU({options_that_differ(self, approximate='none')[2:]})"
+
+
+class Softplus(Module):
+    """See `functions.softplus`."""
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        if not beta > 0:
+            raise ValueError(f"Softplus: expected beta > 0, got {beta}")
+        self.beta, self.threshold = beta, threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the smooth maximum with 0 to each element."""
+        return F.softplus(x, self.beta, self.threshold)
+
+    def describe(self) -> str:
+        """Return what is not the default."""
+        return f"Softplus({options_that_differ(self, beta=1.0, threshold=20.0)[2:]})"
+
+
+class Hardtanh(Module):
+    """See `functions.hardtanh`."""
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        super().__init__()
+        if not min_val < max_val:
+            raise ValueError(f"Hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
+        self.min_val, self.max_val = min_val, max_val
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Limit each element to [min_val, max_val]."""
+        return F.hardtanh(x, self.min_val, self.max_val)
+
+    def describe(self) -> str:
+        """Return the limits."""
+        return f"Hardtanh({self.min_val}, {self.max_val})"
+
+
 class _OverAxis(Module):
     """What softmax and its logarithm have in common: an axis, by NumPy's name or PyTorch's."""
 

@@ -94,3 +94,67 @@ class Conv2d(Module):
         more = options_that_differ(self, stride=1, padding=0, dilation=1, groups=1)
         bias = "" if self.bias is not None else ", no bias"
         return f"Conv2d({inputs * self.groups} -> {outputs}, {kh}x{kw}{more}{bias})"
+
+
+class ConvTranspose2d(Module):
+    """Transposed convolution: enlarges images (N, H, W, in_channels) to (N, P, Q, out_channels).
+
+    The weight is (height, width, out_channels / groups, in_channels); see
+    `functions.conv_transpose2d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Padding = 0,
+        output_padding: Pair = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Pair = 1,
+        *,
+        rng: np.random.Generator | None = None,
+        init: Initialiser = he_normal,
+    ) -> None:
+        super().__init__()
+        name = "ConvTranspose2d"
+        in_channels = as_size(name, "in_channels", in_channels)
+        out_channels = as_size(name, "out_channels", out_channels)
+        check_groups(name, groups, in_channels, out_channels)
+        size = as_pair(name, "kernel_size", as_tuple(kernel_size))
+        has_bias = as_flag(name, "bias", bias)
+        # Drawn as a weight from in_channels to out_channels, so that fan-in and fan-out are right.
+        drawn = init((*size, in_channels, out_channels // groups), as_generator(name, rng))
+        self.weight = Parameter(np.ascontiguousarray(np.swapaxes(drawn, 2, 3)))
+        self.bias: Parameter | None
+        zeros = Parameter(np.zeros(out_channels, np.float32)) if has_bias else None
+        self.register_parameter("bias", zeros)
+        self.stride, self.padding = as_tuple(stride), as_tuple(padding)
+        self.output_padding, self.dilation = as_tuple(output_padding), as_tuple(dilation)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, H, W, in_channels) to (N, P, Q, out_channels)."""
+        if not isinstance(x, Tensor):
+            refuse_input("ConvTranspose2d", x)
+        return F.conv_transpose2d(
+            x,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )
+
+    def describe(self) -> str:
+        """Return channels and window, and of the rest what is not the default."""
+        kh, kw, outputs, inputs = self.weight.shape
+        more = options_that_differ(
+            self, stride=1, padding=0, output_padding=0, dilation=1, groups=1
+        )
+        bias = "" if self.bias is not None else ", no bias"
+        return f"ConvTranspose2d({inputs} -> {outputs * self.groups}, {kh}x{kw}{more}{bias})"

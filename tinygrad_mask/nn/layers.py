@@ -91,6 +91,36 @@ class Identity(Module):
         return x
 
 
+class Embedding(Module):
+    """A table of vectors, looked up by integers; see `functions.embedding`.
+
+    The vectors are drawn from a standard normal distribution.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        shape = (
+            as_size("Embedding", "num_embeddings", num_embeddings),
+            as_size("Embedding", "embedding_dim", embedding_dim),
+        )
+        drawn = as_generator("Embedding", rng).standard_normal(shape)
+        self.weight = Parameter(drawn.astype(np.float32))
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """Map integers (...) to (..., embedding_dim)."""
+        return F.embedding(indices, self.weight)
+
+    def describe(self) -> str:
+        """Return the number of vectors and their length."""
+        return "Embedding({}, {})".format(*self.weight.shape)
+
+
 class Upsample(Module):
     """Enlarges images; see `functions.interpolate`.
 

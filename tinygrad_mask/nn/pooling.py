@@ -62,3 +62,21 @@ class GlobalAvgPool2d(Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, H, W, C) to (N, C)."""
         return F.global_avg_pool2d(x)
+
+
+class AdaptiveAvgPool2d(Module):
+    """The means over a grid of cells, as many for every image size; see
+    `functions.adaptive_avg_pool2d`.
+    """
+
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
+        super().__init__()
+        self.output_size = as_tuple(output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (N, H, W, C) to (N, P, Q, C)."""
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def describe(self) -> str:
+        """Return the number of cells."""
+        return f"AdaptiveAvgPool2d({self.output_size})"

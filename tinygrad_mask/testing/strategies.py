@@ -141,7 +141,7 @@ def _power(draw: Draw, name: str) -> Case:
     return Case(name, (_positive(draw, base), _normal(draw, exponent)))
 
 
-@_strategy("negative", "exp", "sigmoid", "tanh", "silu")
+@_strategy("negative", "exp", "sigmoid", "tanh", "silu", "erf")
 def _smooth(draw: Draw, name: str) -> Case:
     return Case(name, (_normal(draw, draw(shapes())),))
 
@@ -160,6 +160,19 @@ def _kink_at_zero(draw: Draw, name: str) -> Case:
 def _leaky_relu(draw: Draw, name: str) -> Case:
     slope = draw(st.sampled_from([0.0, 0.01, 0.5, -0.3]))
     return Case(name, (_nonzero(draw, draw(shapes())),), {"negative_slope": slope})
+
+
+@_strategy("elu")
+def _elu(draw: Draw, name: str) -> Case:
+    alpha = draw(st.sampled_from([1.0, 0.5, 2.0]))
+    return Case(name, (_nonzero(draw, draw(shapes())),), {"alpha": alpha})
+
+
+@_strategy("softplus")
+def _softplus(draw: Draw, name: str) -> Case:
+    # From 20 / beta on it is linear, with a step of 2e-9 there.
+    options = {"beta": draw(st.sampled_from([1.0, 0.5, 3.0])), "threshold": 20.0}
+    return Case(name, (2 * _normal(draw, draw(shapes())),), options)
 
 
 @_strategy("clip")
