@@ -517,6 +517,17 @@ KERNEL volatile_read_before_atomic(const float* x, float* y, int n) {
     } while (assumed != old);
 }
 
+KERNEL wide_read_before_atomic(const float* x, double* y, int n) {
+    unsigned long long* bits = (unsigned long long*)y;
+    unsigned long long old = *bits, assumed;  // FOUND
+    do {
+        assumed = old;
+        unsigned long long sum = __double_as_longlong(__longlong_as_double(assumed) + 1);
+        if (WRONG(n == 64, n != 64)) *(volatile unsigned long long*)bits = sum;  // FOUND
+        else old = atomicCAS(bits, assumed, sum);
+    } while (assumed != old);
+}
+
 KERNEL plain_read_after_swap(const float* x, float* y, int n) {
     unsigned* bits = (unsigned*)y;
     unsigned old = *bits, assumed;

@@ -136,6 +136,7 @@ BUGS = {
     ),
     "plain_read_before_atomic": Planted(RACE),
     "volatile_read_before_atomic": Planted(RACE, grid=2),
+    "wide_read_before_atomic": Planted(RACE, grid=2, y=lambda: np.zeros(4)),
     "plain_read_after_swap": Planted(RACE),
     "shared_read_before_atomic": Planted(RACE, says="shared most"),
 }
