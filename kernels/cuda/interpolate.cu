@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(256, 4) interpolate(ResizeShape s, const T* __
 }
 
 template <class T, bool Linear, int N>
-__global__ void __launch_bounds__(256, 4) interpolate_grad(ResizeShape s,
+__global__ void __launch_bounds__(256, 3) interpolate_grad(ResizeShape s,
                                                         const T* __restrict__ grad_output,
                                                         T* __restrict__ grad_input) {
     const OwnPixel<N> own(s, s.down.in, s.across.in);
