@@ -134,6 +134,52 @@ CASES = {
         ValueError,
         r"embedding: expected a weight of shape \(K, D\), got \(3,\)",
     ),
+    # --- losses of classification
+    "nll_loss: shapes": (
+        lambda: F.nll_loss(M, [0]),
+        ValueError,
+        r"nll_loss: expected scores \(N, K\) and a target \(N,\), got \(2, 3\) and \(1,\)",
+    ),
+    "nll_loss: classes": (
+        lambda: F.nll_loss(M, [0, 3]),
+        ValueError,
+        r"nll_loss: expected targets in 0\.\.2 or -100, got 0\.\.3",
+    ),
+    "nll_loss: floats": (
+        lambda: F.nll_loss(M, [0.0, 1.0]),
+        TypeError,
+        "nll_loss: expected an integer target, got dtype float64",
+    ),
+    "nll_loss: nothing counts": (
+        lambda: F.nll_loss(M, [-100, -100]),
+        ValueError,
+        "nll_loss: expected at least one row that counts for a mean, got none",
+    ),
+    "cross_entropy: reduction": (
+        lambda: F.cross_entropy(M, [0, 1], reduction="average"),
+        ValueError,
+        "cross_entropy: expected reduction 'mean', 'sum' or 'none', got 'average'",
+    ),
+    "cross_entropy: weight that requires a gradient": (
+        lambda: F.cross_entropy(M, [0, 1], weight=zeros(3).requires_grad_(), reduction="sum"),
+        TypeError,
+        "cross_entropy: weight is not differentiable, got a tensor that requires a gradient; .*",
+    ),
+    "cross_entropy: smoothing without a kernel": (
+        lambda: F.cross_entropy(M, [0, 1], label_smoothing=2, reduction="sum"),
+        ValueError,
+        "cross_entropy: expected 0 <= label_smoothing <= 1, got 2",
+    ),
+    "binary_cross_entropy_with_logits: pos_weight": (
+        lambda: F.binary_cross_entropy_with_logits(V, V, pos_weight=V.detach().requires_grad_()),
+        TypeError,
+        "binary_cross_entropy_with_logits: pos_weight is not differentiable, .*",
+    ),
+    "binary_cross_entropy_with_logits: weight": (
+        lambda: F.binary_cross_entropy_with_logits(V, V, zeros(2, 3)),
+        ValueError,
+        r"binary_cross_entropy_with_logits: expected weights that broadcast to the logits \(3,\).*",
+    ),
     # --- losses of regression
     "mse_loss: shapes": (
         lambda: F.mse_loss(M, zeros(3)),

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
@@ -216,3 +219,91 @@ def test_hardtanh_and_elu_at_their_ends():
         expected.sum().backward()
         np.testing.assert_allclose(x.grad.numpy(), other.grad.numpy(), rtol=1e-12)
         assert np.isnan(ours(Tensor([np.nan])).numpy()).all()
+
+
+@given(
+    seed=st.integers(0, 9999),
+    rows=st.integers(1, 6),
+    classes=st.integers(1, 5),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    kind=st.sampled_from(["hard", "ignored", "another ignored", "soft"]),
+    weighted=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.1, 1.0]),
+)
+def test_cross_entropy_loss(seed, rows, classes, reduction, kind, weighted, smoothing):
+    rng = np.random.default_rng(seed)
+    logits = rng.standard_normal((rows, classes))
+    target = rng.integers(classes, size=rows)
+    options = {"reduction": reduction, "label_smoothing": smoothing}
+    if kind == "another ignored":
+        options["ignore_index"] = classes - 1
+        target[0] = 0
+        assume(classes > 1)
+    elif kind == "ignored":
+        target[1:][rng.random(rows - 1) < 0.5] = -100
+    elif kind == "soft":
+        target = rng.dirichlet(np.ones(classes), rows)
+    weight = rng.uniform(0.1, 3, classes) if weighted else None
+    ours = nn.CrossEntropyLoss(weight, **options)
+    theirs = torch.nn.CrossEntropyLoss(None if weight is None else torch.tensor(weight), **options)
+    x, other = Tensor(logits, requires_grad=True), torch.tensor(logits, requires_grad=True)
+    wanted, wanted_there = target, torch.tensor(target)
+    if kind == "soft":
+        wanted = Tensor(target, requires_grad=True)
+        wanted_there.requires_grad_()
+    loss, expected = ours(x, wanted), theirs(other, wanted_there)
+    np.testing.assert_allclose(loss.numpy(), expected.detach().numpy(), rtol=1e-10, atol=1e-13)
+    loss.sum().backward()
+    expected.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), other.grad.numpy(), rtol=1e-9, atol=1e-12)
+    if kind == "soft":
+        gradient = wanted_there.grad.numpy()
+        np.testing.assert_allclose(wanted.grad.numpy(), gradient, rtol=1e-9, atol=1e-12)
+        plain = ours(x, target)
+        np.testing.assert_allclose(plain.numpy(), loss.numpy(), rtol=1e-12)
+    elif smoothing == 0:
+        found = F.nll_loss(
+            F.log_softmax(x), target, weight, options.get("ignore_index", -100), reduction
+        )
+        np.testing.assert_allclose(found.numpy(), loss.numpy(), rtol=1e-10, atol=1e-13)
+
+
+@given(
+    seed=st.integers(0, 9999),
+    rows=st.integers(1, 6),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    weighted=st.booleans(),
+    positive=st.booleans(),
+    scale=st.sampled_from([1.0, 60.0, 1000.0]),
+)
+def test_bce_with_logits_loss(seed, rows, reduction, weighted, positive, scale):
+    rng = np.random.default_rng(seed)
+    logits = scale * rng.standard_normal((rows, 3))
+    target = rng.choice([0.0, 1.0, 0.3], (rows, 3))
+    weight = rng.uniform(0.1, 3, (rows, 1)) if weighted else None
+    pos_weight = rng.uniform(0.1, 3, 3) if positive else None
+    ours = nn.BCEWithLogitsLoss(weight, reduction, pos_weight)
+    theirs = torch.nn.BCEWithLogitsLoss(
+        weight=None if weight is None else torch.tensor(weight),
+        reduction=reduction,
+        pos_weight=None if pos_weight is None else torch.tensor(pos_weight),
+    )
+    x, other = Tensor(logits, requires_grad=True), torch.tensor(logits, requires_grad=True)
+    loss, expected = ours(x, target), theirs(other, torch.tensor(target))
+    np.testing.assert_allclose(loss.numpy(), expected.detach().numpy(), rtol=1e-10, atol=1e-13)
+    loss.sum().backward()
+    expected.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), other.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_impossible_classes_that_do_not_count_cost_nothing():
+    logits = np.array([[0.0, -np.inf, 1.0], [2.0, 1.0, 0.0]])
+    soft = np.array([[0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
+    for target in (np.array([0, -100]), soft):
+        x = Tensor(logits, requires_grad=True)
+        loss = F.cross_entropy(x, target, reduction="none")
+        assert np.isfinite(loss.numpy()).all()
+        loss.sum().backward()
+        assert np.isfinite(x.grad.numpy()).all()
+    ignored = F.cross_entropy(Tensor(logits), np.array([-100, 1]), reduction="none")
+    assert ignored.numpy()[0] == 0

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from tinygrad_mask.functions.convolution import conv2d
     from tinygrad_mask.functions.gaussian import erf, gelu
     from tinygrad_mask.functions.group_normalisation import group_norm, layer_norm
+    from tinygrad_mask.functions.likelihood import nll_loss
     from tinygrad_mask.functions.lookup import embedding
     from tinygrad_mask.functions.loss import (
         binary_cross_entropy_with_logits,
@@ -115,6 +116,7 @@ __all__ = [
     "mse_loss",
     "multiply",
     "negative",
+    "nll_loss",
     "pad",
     "permute",
     "power",
@@ -140,6 +142,7 @@ _ON_FIRST_USE = {
     "erf": "gaussian",
     "gelu": "gaussian",
     "embedding": "lookup",
+    "nll_loss": "likelihood",
     "adaptive_avg_pool2d": "pooling",
     "l1_loss": "regression",
     "mse_loss": "regression",

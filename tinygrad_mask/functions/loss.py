@@ -1,4 +1,4 @@
-"""Losses: each a mean over the batch, of shape ()."""
+"""Losses of classification, and the loss of the slides: means over the batch, of shape ()."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +7,12 @@ import numpy as np
 from tinygrad_mask.autograd import Function, Node, Variable, array_of, shape_of
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.activation import sigmoid, softmax
+from tinygrad_mask.functions.likelihood import (
+    IGNORED,
+    general_binary_cross_entropy,
+    general_cross_entropy,
+    is_soft,
+)
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -117,6 +123,8 @@ def cross_entropy(
     *,
     weight: "Tensor | Array | None" = None,
     label_smoothing: float = 0.0,
+    ignore_index: int = IGNORED,
+    reduction: str = "mean",
 ) -> "Tensor":
     """Return the mean negative log-likelihood of `target` under softmax(logits).
 
@@ -125,15 +133,32 @@ def cross_entropy(
     1 - s on the target plus s / K everywhere (Szegedy et al. 2016, section 7), each class times its
     weight, as in PyTorch.
 
+    Rows whose target is `ignore_index` do not count. `target` may also hold the probability of each
+    class, (N, K) of the logits' dtype. With `reduction="sum"` or "none" the losses of the rows are
+    added up or returned, (N,); for the mean of hard targets without ignored rows there is a kernel.
+
     Raises `ValueError` or `TypeError` where something does not fit. Only of a target in the memory
     of a GPU it is not known without waiting for it whether all are in [0, K): one that is not makes
-    the loss NaN.
+    the loss NaN, and for ignored rows there `ignore_index` must be another than the default.
     """
     labels: Any = target
     if isinstance(target, Variable):
         labels = array_of(target, logits.backend, "cross_entropy")
     elif not isinstance(target, logits.backend.xp.ndarray):
         labels = np.asarray(target)
+    if (
+        reduction != "mean"
+        or ignore_index != IGNORED
+        or is_soft(logits, labels)
+        or (isinstance(labels, np.ndarray) and bool((labels == IGNORED).any()))
+    ):
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(
+                f"cross_entropy: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
+            )
+        return general_cross_entropy(
+            logits, target, weight, label_smoothing, ignore_index, reduction
+        )
     if logits.ndim != 2 or 0 in logits.shape or labels.shape != logits.shape[:1]:
         raise ValueError(
             "cross_entropy: expected logits (N, K), none of them 0, and a target (N,), "
@@ -164,12 +189,22 @@ def cross_entropy(
     return CrossEntropy.apply(logits, target=labels, weight=weight, label_smoothing=label_smoothing)
 
 
-def binary_cross_entropy_with_logits(logits: "Tensor", target: "Tensor | Array") -> "Tensor":
+def binary_cross_entropy_with_logits(
+    logits: "Tensor",
+    target: "Tensor | Array",
+    weight: "Tensor | Array | None" = None,
+    pos_weight: "Tensor | Array | None" = None,
+    reduction: str = "mean",
+) -> "Tensor":
     """Return the mean over all elements of the binary cross-entropy of sigmoid(logits).
 
-    `target` has the logits' shape and dtype, and values in [0, 1]. Raises `ValueError` or
-    `TypeError` where it has not, or where there are no elements.
+    `target` has the logits' shape and dtype, and values in [0, 1]. `weight` multiplies each loss,
+    `pos_weight` the part of each that comes from a target of 1; both broadcast to the logits.
+    `reduction` is "mean", "sum" or "none". Raises `ValueError` or `TypeError` where something does
+    not fit, or where there are no elements for a mean.
     """
+    if weight is not None or pos_weight is not None or reduction != "mean":
+        return general_binary_cross_entropy(logits, target, weight, pos_weight, reduction)
     wanted = array_of(target, logits.backend)
     if wanted.shape != logits.shape or 0 in logits.shape:
         raise ValueError(

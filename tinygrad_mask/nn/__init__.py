@@ -25,7 +25,13 @@ from tinygrad_mask.nn.containers import (
 )
 from tinygrad_mask.nn.convolution import Conv2d, ConvTranspose2d
 from tinygrad_mask.nn.layers import Dropout, Embedding, Flatten, Identity, Linear, Upsample
-from tinygrad_mask.nn.loss import L1Loss, MSELoss, SmoothL1Loss
+from tinygrad_mask.nn.loss import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    L1Loss,
+    MSELoss,
+    SmoothL1Loss,
+)
 from tinygrad_mask.nn.module import Module, Parameter
 from tinygrad_mask.nn.normalisation import BatchNorm, GroupNorm, LayerNorm
 from tinygrad_mask.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -35,9 +41,11 @@ __all__ = [
     "GELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BCEWithLogitsLoss",
     "BatchNorm",
     "Conv2d",
     "ConvTranspose2d",
+    "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "Flatten",
