@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -140,28 +140,43 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
 
 
 def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.Namespace) -> int:
-    from tqdm.contrib.logging import logging_redirect_tqdm
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        with _warnings_above_bars():
+            return command(parsed) or 0
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        code, message = _failure(error)
+        if code is None:
+            raise
+        print(message, file=sys.stderr)
+        return code
 
+
+def _failure(error: BaseException) -> tuple[int | None, str]:
+    """Return the exit code of an expected error and its line; None for one that is a bug."""
     from tinygrad_mask.backends import DeviceError
     from tinygrad_mask.masks.errors import UsageError
     from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    try:
-        with logging_redirect_tqdm():  # warnings above the progress bar, not through it
-            return command(parsed) or 0
-    except BrokenPipeError:
-        raise
-    except (UsageError, DeviceError) as error:
-        return _fail(error, 2)
-    except (TrainingDivergedError, OSError) as error:
-        return _fail(error, 1)
-    except InterruptedRunError as error:
-        print(error, file=sys.stderr)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "stopped"
+    if isinstance(error, InterruptedRunError):
+        return INTERRUPTED, str(error)
+    message = f"error: {' '.join(str(error).split())}"
+    if isinstance(error, UsageError | DeviceError):
+        return 2, message
+    return (1 if isinstance(error, TrainingDivergedError | OSError) else None), message
+
+
+def _warnings_above_bars() -> AbstractContextManager[Any]:
+    """Show warnings above the progress bar, not through it, if the command has one."""
+    if "tqdm" not in sys.modules:
+        return nullcontext()
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    return logging_redirect_tqdm()
 
 
 @contextmanager
@@ -183,11 +198,6 @@ def _discard_output() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
-
-
-def _fail(error: Exception, code: int) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from PIL import Image
 from tinygrad_mask.masks.duplicates import (
     HASH_WORDS,
     MAX_DISTANCE,
+    copies_of,
     duplicate_groups,
     perceptual_hash,
 )
@@ -72,3 +73,17 @@ def test_a_group_reaches_over_many_blocks() -> None:
     groups = duplicate_groups(hashes)
     assert groups[3] == groups[300] == groups[999] == 3
     assert len(np.unique(groups)) == 998
+
+
+def test_copies_of_others_are_told_by_their_distance() -> None:
+    rng = np.random.default_rng(0)
+    others = rng.integers(0, 2**64, (300, HASH_WORDS), np.uint64)
+    hashes = others[rng.integers(0, 300, 600)]
+    bits = rng.permuted(np.tile(np.arange(256), (600, 1)), axis=1)
+    flipped = rng.integers(0, 40, 600)
+    for row, (order, count) in enumerate(zip(bits, flipped, strict=True)):
+        for bit in order[:count].tolist():
+            hashes[row, bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
+    np.testing.assert_array_equal(copies_of(hashes, others), flipped <= MAX_DISTANCE)
+    assert not copies_of(hashes, others[:0]).any()
+    assert copies_of(hashes[:0], others).shape == (0,)

@@ -37,10 +37,10 @@ def test_table_per_source_with_copies_and_what_was_left_out() -> None:
         issues.count("face smaller than 8 pixels", "larxel/0")
     issues.count("photograph without annotation", "x")
     assert summarise(faces, np.array([0, 1, 2, 1]), issues).splitlines() == [
-        "source    photographs  of them copies  faces  proper  improper  none",
-        "larxel              2               0      4       2         1     1",
-        "web                 2               1  1,200   1,200         0     0",
-        "together            4               1  1,204   1,202         1     1",
+        "source    photographs  duplicates  faces  proper  improper  none",
+        "larxel              2           0      4       2         1     1",
+        "web                 2           1  1,200   1,200         0     0",
+        "together            4           1  1,204   1,202         1     1",
         "",
         "left out:",
         "  12  face smaller than 8 pixels",
@@ -51,6 +51,6 @@ def test_table_per_source_with_copies_and_what_was_left_out() -> None:
 def test_one_source_without_faults_is_two_lines() -> None:
     lines = summarise(face_set(("a", [0])), np.array([0]), DataIssues()).splitlines()
     assert [line.split() for line in lines] == [
-        ["source", "photographs", "of", "them", "copies", "faces", "proper", "improper", "none"],
+        ["source", "photographs", "duplicates", "faces", "proper", "improper", "none"],
         ["a", "1", "0", "1", "1", "0", "0"],
     ]

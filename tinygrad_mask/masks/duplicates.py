@@ -35,6 +35,28 @@ def perceptual_hash(image: Image.Image) -> NDArray[np.uint64]:
     return np.packbits(brighter).view(np.uint64)
 
 
+def copies_of(
+    hashes: NDArray[np.uint64], others: NDArray[np.uint64], max_distance: int = MAX_DISTANCE
+) -> NDArray[np.bool_]:
+    """Return for each of n hashes (n, HASH_WORDS) whether it is a copy of one of `others`.
+
+    Two photographs are copies if their hashes differ in at most `max_distance` bits.
+    """
+    found = np.zeros(len(hashes), dtype=bool)
+    for start in range(0, len(hashes), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        found[block] = (_distances(hashes[block], others) <= max_distance).any(axis=1)
+    return found
+
+
+def _distances(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The number of bits in which each of n hashes differs from each of m others, (n, m)."""
+    distance = np.zeros((len(hashes), len(others)), dtype=np.int64)
+    for word in range(hashes.shape[1]):
+        distance += np.bitwise_count(hashes[:, word, None] ^ others[None, :, word])
+    return distance
+
+
 def duplicate_groups(
     hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE
 ) -> NDArray[np.int64]:
@@ -45,10 +67,7 @@ def duplicate_groups(
     """
     group = np.arange(len(hashes))
     for start in range(0, len(hashes), _BLOCK):
-        block, rest = hashes[start : start + _BLOCK], hashes[start:]
-        distance = np.zeros((len(block), len(rest)), dtype=np.int64)
-        for word in range(hashes.shape[1]):
-            distance += np.bitwise_count(block[:, word, None] ^ rest[None, :, word])
+        distance = _distances(hashes[start : start + _BLOCK], hashes[start:])
         for row, near in enumerate(distance <= max_distance):
             near[: row + 1] = False
             together = np.unique(group[start:][near])

@@ -42,8 +42,8 @@ def split_photographs(
     `validation` of the photographs is drawn by `seed`. A label that two groups or more hold is on
     both sides, where that can be had.
 
-    Raises `UsageError` for a share not between 0 and 1, where all faces have one label, and where
-    fewer than two groups hold faces.
+    Raises `UsageError` for a share not between 0 and 1, if all faces have one label, and if fewer
+    than two groups hold faces. Whether a run can use the split, `check_split` says.
     """
     check_share(validation)
     strata = list(_strata(photograph_labels, groups).values())
@@ -68,6 +68,28 @@ def split_photographs(
         _give_one(label, train, held_back)
         _give_one(label, held_back, train)
     return Split(_positions(train), _positions(held_back))
+
+
+def check_split(
+    split: Split, photograph_labels: Sequence[Sequence[str]], groups: NDArray[np.int64]
+) -> None:
+    """Raise `UsageError` if nothing can be judged on a split, or learned from it."""
+    trained, judged = (
+        {label for photograph in side.tolist() for label in photograph_labels[photograph]}
+        for side in (split.train, split.validation)
+    )
+    if not judged:
+        different = len({int(groups[k]) for k, labels in enumerate(photograph_labels) if labels})
+        raise UsageError(
+            f"too few photographs to hold any back: of {len(photograph_labels)}, {different} are "
+            "different and show a face (copies stay together); expected at least two of a class"
+        )
+    if len(trained) < 2:
+        left = f"all are '{trained.pop()}'" if trained else "no face is left"
+        raise UsageError(
+            "training expects faces of at least two classes; of the photographs that are not held "
+            f"back, {left}; use a smaller --validation or more photographs"
+        )
 
 
 def fold_photographs(

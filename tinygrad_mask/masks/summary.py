@@ -9,10 +9,10 @@ from tinygrad_mask.masks.labels import LABELS
 
 
 def summarise(faces: FaceSet, groups: NDArray[np.int64], issues: DataIssues) -> str:
-    """Return a plain-text table: per source the photographs, their copies and the faces per class.
+    """Return a plain-text table: per source the photographs, their duplicates and the faces.
 
-    `groups` (len(faces.photographs),) are those of `duplicate_groups`: a photograph is a copy where
-    another one of its group comes before it. Below the table is what was left out, and why.
+    `groups` (len(faces.photographs),) are those of `duplicate_groups`: a photograph is a duplicate
+    if another one of its group comes before it. Below the table is what was left out, and why.
     """
     sources = np.array([photograph.source for photograph in faces.photographs])
     first_of_group = np.zeros(len(groups), dtype=bool)
@@ -21,7 +21,7 @@ def summarise(faces: FaceSet, groups: NDArray[np.int64], issues: DataIssues) -> 
     selections = [(name, sources == name) for name in names]
     if len(names) > 1:
         selections.append(("together", np.ones(len(sources), dtype=bool)))
-    table = [["source", "photographs", "of them copies", "faces", *LABELS]]
+    table = [["source", "photographs", "duplicates", "faces", *LABELS]]
     for name, chosen in selections:
         labels = faces.labels[chosen[faces.photograph]]
         per_label = np.bincount(labels, minlength=len(LABELS))

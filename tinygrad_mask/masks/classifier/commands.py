@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -59,12 +60,14 @@ def add_train_arguments(
         "--cross-validate",
         type=int,
         metavar="K",
-        help="in place of one run, K runs that each hold back another part of the photographs",
+        help="instead of one run, K runs that each hold back another part of the photographs",
     )
     parser.add_argument(
         "--protocol",
         choices=["slides"],
-        help="in place of one run, the slides' experiment, as they did it and with today's recipe",
+        help="instead of one run, the experiment of the slides (a course project of 2022 that this "
+        "package began with: README, 'The slides' experiment'), as they did it and with today's "
+        "settings",
     )
     parser.add_argument(
         "--extra",
@@ -88,7 +91,11 @@ def add_train_arguments(
     )
     parser.add_argument("--out", type=Path, help="the run folder (default: runs/MODEL-TIME)")
     parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with the run in this folder; alone"
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with the run in this folder; alone, or with --epochs N to train it until N "
+        "epochs are done, with the learning rates that a run of N epochs has from there on",
     )
     parser.set_defaults(run=train_command, default_model=model, design=design)
 
@@ -100,6 +107,11 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_shared_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=1, help="of drawn faces (default: 1; training takes 0)"
+    )
+    parser.add_argument(
+        "--include-training",
+        action="store_true",
+        help="judge also the faces that the model was trained on; the figures are then too good",
     )
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.set_defaults(run=evaluate_command)
@@ -131,17 +143,24 @@ def train_command(arguments: argparse.Namespace) -> None:
         if value is not None and name not in _NOT_OPTIONS
     }
     if arguments.resume is not None:
-        if given:
+        others = [name for name in given if name != "epochs"]
+        if others:
             raise UsageError(
                 "--resume goes on with the settings of the run and takes no others, "
-                f"got --{', --'.join(given)}"
+                f"got --{', --'.join(others)}"
             )
         folder = RunFolder(arguments.resume)
         content = folder.read_config()
         if "protocol" in content:
             raise UsageError(f"{arguments.resume}: the slides' protocol has to begin anew")
-        single = RunConfig.from_json(folder.config, content).cross_validate is None
-        (pipeline if single else cross_validation).resume(arguments.resume, arguments.design)
+        if RunConfig.from_json(folder.config, content).cross_validate is None:
+            pipeline.resume(arguments.resume, arguments.design, arguments.epochs)
+        elif arguments.epochs is not None:
+            raise UsageError(
+                f"{arguments.resume}: a cross-validation cannot be extended: no --epochs"
+            )
+        else:
+            cross_validation.resume(arguments.resume, arguments.design)
         return
     kind = arguments.model or arguments.default_model
     chosen = {name: getattr(arguments, name) for name in _RECIPE_OPTIONS}
@@ -198,15 +217,20 @@ def train_command(arguments: argparse.Namespace) -> None:
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Evaluate as the arguments say."""
-    metrics = pipeline.evaluate(
+    evaluation = pipeline.evaluate(
         arguments.model,
         arguments.data,
         classes=parse_classes(arguments.classes) if arguments.classes else None,
         other_coverings=arguments.other_coverings,
         seed=arguments.seed,
         device=arguments.device or "auto",
+        include_training=arguments.include_training,
     )
-    print(json.dumps(metrics.to_json(), indent=1) if arguments.json else format_metrics(metrics))
+    if arguments.json:
+        print(json.dumps(evaluation.to_json(), indent=1))
+        return
+    print(format_metrics(evaluation.metrics))
+    print(f"\nnext: tinygrad-mask predict --model {arguments.model} PICTURE", file=sys.stderr)
 
 
 def _new_folder(kind: str) -> Path:

@@ -15,7 +15,9 @@ from PIL import Image
 
 from tinygrad_mask import cli, serialization
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
+from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.labels import LABELS
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
@@ -107,6 +109,13 @@ class TestTrain:
         assert cli.main(["train", "--resume", str(run)]) == 2
         assert "this run is finished" in capsys.readouterr().err
 
+    def test_what_to_type_next_and_what_drawn_faces_are_worth(self, tmp_path, capsys):
+        assert cli.main(["train", *SMALL, "--out", str(tmp_path / "a")]) == 0
+        worth, train, predict = capsys.readouterr().err.splitlines()[-3:]
+        assert worth.startswith("trained on drawn faces: on photographs such a model is worth ")
+        assert train == "next: tinygrad-mask train --data FOLDER_OF_PHOTOGRAPHS"
+        assert predict.startswith("or:   tinygrad-mask predict PICTURE")
+
     def test_resume_takes_no_settings(self, run, capsys):
         assert cli.main(["train", "--resume", str(run), "--lr", "1"]) == 2
         assert "takes no others, got --lr" in capsys.readouterr().err
@@ -158,6 +167,98 @@ class TestTrain:
         assert not (tmp_path / "a").exists()
 
 
+def write_pictures(folder, seeds_of):
+    """Fill a folder per class with pictures of noise in coarse blocks: same seed, same picture."""
+    for name, seeds in seeds_of.items():
+        (folder / name).mkdir(parents=True)
+        for number, seed in enumerate(seeds):
+            blocks = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+            picture = Image.fromarray(blocks).resize((40 + number, 40 + number))
+            picture.save(folder / name / f"{number}.png")
+
+
+class TestFewPhotographs:
+    def test_a_folder_of_copies_is_refused_before_training(self, tmp_path, capsys):
+        copies = {"with_mask": [1] * 6, "without_mask": [2] * 6}
+        write_pictures(tmp_path / "data", copies)
+        arguments = ["--image-size", "8", "--out", str(tmp_path / "run")]
+        assert cli.main(["train", "--data", str(tmp_path / "data"), *arguments]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err == (
+            "error: too few photographs to hold any back: of 12, 2 are different and show a face "
+            "(copies stay together); expected at least two of a class\n"
+        )
+        assert not (tmp_path / "run").exists()
+
+    def test_nothing_left_to_learn_from_is_refused_before_training(self, tmp_path, capsys):
+        write_pictures(tmp_path / "data", {"with_mask": range(20), "without_mask": [30]})
+        arguments = ["--image-size", "8", "--validation", "0.9", "--out", str(tmp_path / "run")]
+        assert cli.main(["train", "--data", str(tmp_path / "data"), *arguments]) == 2
+        assert "of the photographs that are not held back, all are 'proper'" in (
+            capsys.readouterr().err
+        )
+
+    @pytest.mark.usefixtures("undrawn")
+    def test_few_faces_to_judge_are_warned_of(self, tmp_path, capsys):
+        write_pictures(tmp_path / "data", {"with_mask": range(60), "without_mask": range(90, 100)})
+        arguments = ["--image-size", "8", "--epochs", "1", "--out", str(tmp_path / "run")]
+        assert cli.main(["train", "--data", str(tmp_path / "data"), *arguments]) == 0
+        assert (
+            "\nwarning: the faces held back include no 'improper', 2 'none': the figures of such a "
+            "report mean little;"
+        ) in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("undrawn")
+class TestExtending:
+    def test_a_finished_run_is_trained_further(self, tmp_path, capsys):
+        run = tmp_path / "run"
+        assert cli.main(["train", *SMALL, "--batch-size", "4", "--out", str(run)]) == 0
+        before = (run / "history.csv").read_text().splitlines()
+        capsys.readouterr()
+        assert cli.main(["train", "--resume", str(run), "--epochs", "4"]) == 0
+        assert "Epoch 3/4" in capsys.readouterr().out
+        after = (run / "history.csv").read_text().splitlines()
+        assert after[: len(before)] == before
+        assert len(after) == len(before) + 2
+        assert json.loads((run / "config.json").read_text())["recipe"]["epochs"] == 4
+        assert "| recipe.epochs | 4 |" in (run / "report.md").read_text()
+        # The rates are those of a run of four epochs, from the third on: OneCycleLR in closed form,
+        # the last step of each epoch.
+        rates = [float(row["lr"]) for row in csv.DictReader(after)]
+        lr = json.loads((run / "config.json").read_text())["recipe"]["lr"]
+        faces = sum(
+            len(p.faces)
+            for p in synthetic_photographs(24, 0)
+            if p.name in json.loads((run / "split.json").read_text())["train"]["synthetic"]
+        )
+        steps = -(-faces // 4)
+        peak, last = 0.3 * 4 * steps - 1, 4 * steps - 1
+        share = (3 * steps - peak) / (last - peak)  # the rate set for the next step
+        expected = lr / 25e4 + (lr - lr / 25e4) * (1 + np.cos(np.pi * share)) / 2
+        assert rates[2] == pytest.approx(expected)
+        assert rates[1] < 1e-4 * lr < 0.1 * lr < rates[2]
+
+    def test_an_interrupted_extension_is_resumed(self, tmp_path):
+        run = tmp_path / "run"
+        assert cli.main(["train", *SMALL, "--out", str(run)]) == 0
+        folder = RunFolder(run)
+        config = json.loads(folder.config.read_text())
+        folder.extend({**config, "recipe": {**config["recipe"], "epochs": 3}})
+        assert not folder.is_finished()
+        assert cli.main(["train", "--resume", str(run)]) == 0
+        assert folder.is_finished()
+        assert folder.epochs_done() == 3
+
+    @pytest.mark.parametrize("epochs", ["1", "2", "0"])
+    def test_fewer_epochs_are_refused_and_nothing_is_lost(self, run, epochs, capsys):
+        before = {path.name: path.read_bytes() for path in run.iterdir()}
+        assert cli.main(["train", "--resume", str(run), "--epochs", epochs]) == 2
+        assert f"expected more than the 2 that are done in {run}" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(tmp_path, capsys):
     arguments = [*SMALL[:-1], "30"]
@@ -182,6 +283,17 @@ def test_ctrl_c_saves_and_resume_ends_where_an_unbroken_run_does(tmp_path, capsy
     states = [serialization.load(tmp_path / x / "model.safetensors")[0] for x in "ab"]
     for name in states[0]:
         np.testing.assert_array_equal(states[0][name], states[1][name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def own(voc, tmp_path_factory):
+    """A run on the data set, and how many of its faces are trained on."""
+    folder = tmp_path_factory.mktemp("own") / "run"
+    arguments = ["--data", str(voc), "--image-size", "8", "--epochs", "1"]
+    assert cli.main(["train", *arguments, "--out", str(folder)]) == 0
+    [trained] = json.loads((folder / "split.json").read_text())["train"].values()
+    photographs = synthetic_photographs(20, 5)
+    return folder, sum(len(photographs[int(Path(name).stem)].faces) for name in trained)
 
 
 class TestEvaluate:
@@ -237,6 +349,77 @@ class TestEvaluate:
         assert "1.png" in result.stderr
         assert "warning: " in result.stderr
         assert "accuracy" in result.stdout
+
+    def test_faces_that_were_trained_on_are_left_out(self, own, voc, capsys):
+        folder, trained = own
+        total = sum(len(p.faces) for p in synthetic_photographs(20, 5))
+        assert cli.main(["evaluate", str(folder), "--data", str(voc), "--json"]) == 0
+        captured = capsys.readouterr()
+        metrics = json.loads(captured.out)
+        assert (metrics["n"], metrics["trained_on"]) == (total - trained, trained)
+        assert metrics["trained_on_included"] is False
+        assert f"trained on {trained} of the {total} faces: left out" in captured.err
+        held_back = json.loads((folder / "metrics.json").read_text())
+        assert {k: metrics[k] for k in held_back} == held_back
+
+    def test_they_are_judged_when_asked_for(self, own, voc, capsys):
+        folder, trained = own
+        arguments = ["evaluate", str(folder), "--data", str(voc), "--include-training"]
+        assert cli.main([*arguments, "--json"]) == 0
+        metrics = json.loads(capsys.readouterr().out)
+        assert metrics["n"] == sum(len(p.faces) for p in synthetic_photographs(20, 5))
+        assert (metrics["trained_on"], metrics["trained_on_included"]) == (trained, True)
+        assert cli.main(arguments) == 0
+        captured = capsys.readouterr()
+        assert "judged too" in captured.err
+        assert (
+            captured.err.splitlines()[-1] == f"next: tinygrad-mask predict --model {folder} PICTURE"
+        )
+
+    def test_copies_stored_otherwise_are_recognised(self, own, voc, tmp_path, capsys):
+        folder, _ = own
+        [trained] = json.loads((folder / "split.json").read_text())["train"].values()
+        (tmp_path / "with_mask").mkdir()
+        for name in trained[:3]:
+            with Image.open(voc / "images" / f"{Path(name).stem}.png") as picture:
+                half = picture.resize((picture.width // 2, picture.height // 2))
+                half.save(tmp_path / "with_mask" / f"{Path(name).stem}.jpg", quality=70)
+        assert cli.main(["evaluate", str(folder), "--data", str(tmp_path)]) == 2
+        assert "was trained on all 3 faces; name other data" in capsys.readouterr().err
+
+    def test_a_model_that_does_not_say_what_it_was_trained_on(self, own, voc, tmp_path, capsys):
+        classifier = Classifier.load(own[0])
+        classifier.trained_on = None
+        classifier.save(tmp_path / "old.safetensors")
+        assert Classifier.load(tmp_path / "old.safetensors").trained_on is None
+        model = str(tmp_path / "old.safetensors")
+        assert cli.main(["evaluate", model, "--data", str(voc), "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["n"] == sum(
+            len(p.faces) for p in synthetic_photographs(20, 5)
+        )
+        assert f"{model} does not say what it was trained on" in captured.err
+
+    def test_the_shipped_weights_know_their_photographs(self, photographs, capsys):
+        larxel = str(photographs / "larxel")
+        assert cli.main(["evaluate", "pretrained", "--data", larxel]) == 2
+        assert "pretrained was trained on all 3,325 faces" in capsys.readouterr().err
+        others = str(photographs / "ilc2021")
+        classes = "with_incorrect_mask=improper"
+        arguments = ["evaluate", "pretrained", "--data", others, "--classes", classes]
+        assert cli.main([*arguments, "--json"]) == 0
+        metrics = json.loads(capsys.readouterr().out)
+        assert (metrics["n"], "trained_on" in metrics) == (861, False)
+
+    def test_weights_to_begin_with_bring_their_photographs(self, own, tmp_path):
+        folder, _ = own
+        arguments = [*SMALL, "--initial", str(folder), "--out", str(tmp_path / "run")]
+        assert cli.main(["train", *arguments]) == 0
+        known = Classifier.load(folder).trained_on
+        both = Classifier.load(tmp_path / "run").trained_on
+        drawn = len(json.loads((tmp_path / "run" / "split.json").read_text())["train"]["synthetic"])
+        assert copies_of(known, both, 0).all()
+        assert len(both) == len(known) + drawn
 
     def test_a_model_that_is_not_there(self, voc, capsys):
         assert cli.main(["evaluate", "nowhere.safetensors", "--data", str(voc)]) == 2

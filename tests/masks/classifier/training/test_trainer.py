@@ -204,7 +204,7 @@ class TestTraining:
         trainer.run()
         for row in trainer.progress.history:
             assert 0 < row["waited"] < row["seconds"]
-            assert "waited for data: " in epoch_line(row, 2)
+            assert "time spent loading data: " in epoch_line(row, 2)
 
     def test_judges_and_saves_the_averaged_weights(self):
         trainer = make_trainer("vgg", weight_average=0.5)

@@ -1,5 +1,6 @@
 """A trained classifier: the network and all that has to be known to ask it."""
 
+import base64
 import json
 import math
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
 from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
 from tinygrad_mask.masks.datasets.records import Box
+from tinygrad_mask.masks.duplicates import HASH_WORDS
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
@@ -65,6 +67,8 @@ class Classifier:
     `mirrored` holds it is asked about each crop and about its mirror image.
     `temperature`, positive, is what scores are divided by before the softmax. `scale` and `shift`
     (3,), float32, make of pixels from 0 to 255 what the model takes: pixel * scale + shift.
+    `trained_on` are the perceptual hashes of the photographs that the weights were trained on,
+    uint64 (n, HASH_WORDS) as of `duplicates.perceptual_hash`; None if that is not known.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Classifier:
         temperature: float = 1.0,
         *,
         mirrored: bool = False,
+        trained_on: NDArray[np.uint64] | None = None,
     ) -> None:
         self.model = model
         self.architecture = architecture
@@ -83,6 +88,7 @@ class Classifier:
         self.normalisation = normalisation
         self.temperature = temperature
         self.mirrored = mirrored
+        self.trained_on = trained_on
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
         self.scale, self.shift = 1 / (255 * std), -mean / std
 
@@ -221,7 +227,7 @@ class Classifier:
 
     def metadata(self) -> dict[str, str]:
         """Return all but the weights as texts, for the file."""
-        return {
+        content = {
             "format": _FORMAT,
             "labels": json.dumps(LABELS),
             "architecture": json.dumps(asdict(self.architecture)),
@@ -230,6 +236,11 @@ class Classifier:
             "temperature": json.dumps(self.temperature),
             "mirrored": json.dumps(self.mirrored),
         }
+        if self.trained_on is not None:
+            content["trained_on"] = base64.b64encode(
+                self.trained_on.astype("<u8").tobytes()
+            ).decode()
+        return content
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write weights and metadata to a safetensors file; see `serialization.save`."""
@@ -279,8 +290,21 @@ class Classifier:
             if not (math.isfinite(temperature) and temperature > 0):
                 raise ValueError(f"its temperature is {temperature}")
             mirrored = json.loads(metadata.get("mirrored", "false")) is True
+            trained_on = None
+            if "trained_on" in metadata:
+                content = base64.b64decode(metadata["trained_on"], validate=True)
+                hashes = np.frombuffer(content, "<u8").astype(np.uint64)
+                trained_on = hashes.reshape(-1, HASH_WORDS)
             model = build_model(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path}: not a classifier as it is saved here ({error})") from error
-        return cls(model, architecture, crops, normalisation, temperature, mirrored=mirrored)
+        return cls(
+            model,
+            architecture,
+            crops,
+            normalisation,
+            temperature,
+            mirrored=mirrored,
+            trained_on=trained_on,
+        )

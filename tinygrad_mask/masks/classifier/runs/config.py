@@ -125,12 +125,23 @@ def make_trainer(
     else:
         model = design.network(config.crops.size, rng)
     normalisation = Normalisation.of(Rows(faces.crops, train_faces))
+    hashes = faces.hashes[np.unique(faces.photograph[train_faces])]
+    trained_on: NDArray[np.uint64] | None = hashes
     initial = initial_classifier(config)
     if initial is not None:
         model.load_state_dict(initial.model.state_dict())
         normalisation = initial.normalisation
+        if initial.trained_on is None:
+            trained_on = None  # some of its photographs are not known
+        else:
+            trained_on = np.unique(np.concatenate([initial.trained_on, hashes]), axis=0)
     classifier = Classifier(
-        model, architecture, config.crops, normalisation, mirrored=config.recipe.mirrored
+        model,
+        architecture,
+        config.crops,
+        normalisation,
+        mirrored=config.recipe.mirrored,
+        trained_on=trained_on,
     )
     task = Task(
         faces,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +101,30 @@ def load_for(config: RunConfig) -> LoadedData:
     )
 
 
-def load_unfinished(out: Path) -> tuple[RunFolder, RunConfig, LoadedData]:
-    """Return a run that was ended before its time: its folder, its settings and their data.
+def load_unfinished(
+    out: Path, epochs: int | None = None
+) -> tuple[RunFolder, RunConfig, LoadedData]:
+    """Return a run to go on with: its folder, its settings and their data.
 
-    Raises `UsageError` where `out` is no such run, `DeviceError` for a device that is not there.
+    With `epochs` the run is extended to so many, also if it was finished. Raises `UsageError` if
+    `out` is no such run, `DeviceError` for a device that is not available.
     """
     folder = RunFolder(out)
     config = RunConfig.from_json(folder.config, folder.read_config())
-    if folder.is_finished():
-        raise UsageError(f"{out}: this run is finished; there is nothing to resume")
+    if epochs is not None:
+        done = folder.epochs_done()
+        if epochs <= done:
+            raise UsageError(
+                f"--epochs: expected more than the {done} that are done in {out}, got {epochs}"
+            )
+        config = replace(config, recipe=replace(config.recipe, epochs=epochs))
+    elif folder.is_finished():
+        raise UsageError(
+            f"{out}: this run is finished; --epochs N, with N above {config.recipe.epochs}, "
+            "trains it further"
+        )
     resolve_device(config.device)  # before the work, not after it
-    return folder, config, load_for(config)
+    data = load_for(config)
+    if epochs is not None:
+        folder.extend(config.to_json())
+    return folder, config, data

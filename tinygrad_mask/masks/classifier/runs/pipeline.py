@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinygrad_mask import resolve_device
 from tinygrad_mask.data import Rows
@@ -25,15 +28,21 @@ from tinygrad_mask.masks.classifier.runs.config import (
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load, load_for, load_unfinished
 from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
+from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.splits import (
     Split,
     check_share,
+    check_split,
     load_split,
     save_split,
     split_photographs,
 )
 from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
+
+ENOUGH = 10
+"""The number of faces of a class below which its figures are not worth reporting."""
 
 # --- training ---------------------------------------------------------------------------------
 
@@ -53,15 +62,23 @@ def train(config: RunConfig, out: Path, design: Design | None = None) -> RunFold
     data = load_for(config)
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
+    check_split(split, labels, data.groups)
     folder = RunFolder.create(out)
     folder.write_config(config.to_json(), data.issues)
     save_split(folder.split, split, data.faces.photographs)
     return _train(config, data, split, folder, design, resumed=False)
 
 
-def resume(out: Path, design: Design | None = None) -> RunFolder:
-    """Go on with a run that was ended before its time, from its last state; as `train`."""
-    folder, config, data = load_unfinished(out)
+def resume(out: Path, design: Design | None = None, epochs: int | None = None) -> RunFolder:
+    """Go on with a run from its last state; as `train`.
+
+    Without `epochs` the run must have been ended before its time, and ends with the bits of an
+    uninterrupted one. With `epochs` it is trained until so many epochs are done in all, also if it
+    was finished, and its results are replaced. The learning-rate schedule is then that of a run
+    of `epochs` epochs, entered where the run is: after a finished one-cycle schedule the rate rises
+    once from nearly 0 to the rate that the longer schedule has there, and falls to nearly 0 again.
+    """
+    folder, config, data = load_unfinished(out, epochs)
     split = load_split(folder.split, data.faces.photographs)
     return _train(config, data, split, folder, design, resumed=True)
 
@@ -79,6 +96,12 @@ def _train(
     validation_faces = data.positions(split.validation)
     print(data.summary)
     print(f"\ntrained on {len(train_faces):,} faces, judged on {len(validation_faces):,}\n")
+    few = few_faces(data.faces.labels[validation_faces])
+    if few:
+        print(
+            f"warning: the faces held back include {few}: the figures of such a report mean "
+            "little; take more photographs, or --cross-validate, which judges every face\n"
+        )
     trainer = make_trainer(config, data.faces, train_faces, validation_faces, design=design)
     if resumed:
         state = folder.read_checkpoint()
@@ -128,10 +151,56 @@ def _train(
             data_summary=data.summary,
         )
     print(f"\n{format_metrics(judgement.metrics)}\n\n{folder.path}: model, report and pictures")
+    print(next_after_training(config, folder), file=sys.stderr)
     return folder
 
 
+def few_faces(labels: NDArray[np.int64]) -> str:
+    """Return which classes have fewer than `ENOUGH` faces, as words; empty if none has."""
+    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
+    few = [
+        f"{count or 'no'} '{label}'"
+        for label, count in zip(LABELS, counts, strict=True)
+        if count < ENOUGH
+    ]
+    return ", ".join(few)
+
+
+def next_after_training(config: RunConfig, folder: RunFolder) -> str:
+    """Return what to type after a run; after one on drawn faces, what they are worth."""
+    predict = f"next: tinygrad-mask predict --model {folder.path} PICTURE"
+    if any(path.partition(":")[0] != "synthetic" for path in config.data):
+        return predict
+    return (
+        "trained on drawn faces: on photographs such a model is worth little (balanced accuracy "
+        "0.62 on Larxel's, where 0.33 is chance and the shipped weights have 0.89)\n"
+        "next: tinygrad-mask train --data FOLDER_OF_PHOTOGRAPHS\n"
+        "or:   tinygrad-mask predict PICTURE, which takes the shipped weights"
+    )
+
+
 # --- evaluation -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The metrics of the faces judged, and how many faces there were that the model had seen.
+
+    `trained_on` counts the faces in photographs that the model was trained on, or in copies of
+    them; None if the model does not say what it was trained on. They are part of the metrics if
+    they were `included`.
+    """
+
+    metrics: Metrics
+    trained_on: int | None
+    included: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics by name for `json.dumps`, with `trained_on` if it is not 0."""
+        content = self.metrics.to_json()
+        if self.trained_on:
+            content |= {"trained_on": self.trained_on, "trained_on_included": self.included}
+        return content
 
 
 def evaluate(
@@ -142,12 +211,15 @@ def evaluate(
     other_coverings: str | None = None,
     seed: int = 1,
     device: str = "auto",
-) -> Metrics:
-    """Judge a saved model on every face of some data sets, however small.
+    include_training: bool = False,
+) -> Evaluation:
+    """Judge a saved model on the faces of some data sets, however small.
 
     `model` is the file or the run folder, `seed` that of drawn faces, by default not the one that
-    training draws from; the rest is as in `RunConfig`. Raises `UsageError` where
-    one cannot be used.
+    training draws from; the rest is as in `RunConfig`. Faces in photographs that the model was
+    trained on, or in copies of them, are left out, unless `include_training`.
+
+    Raises `UsageError` for input that cannot be used, and if the model was trained on every face.
     """
     resolve_device(device)
     classifier = Classifier.load(model)
@@ -162,5 +234,30 @@ def evaluate(
     )
     print(loaded.summary, end="\n\n", file=sys.stderr)
     faces = loaded.faces
-    probabilities = classifier.probabilities(Rows(faces.crops, np.arange(len(faces))), device)
-    return compute_metrics(faces.labels, probabilities)
+    judged = np.arange(len(faces))
+    count = None
+    if classifier.trained_on is None:
+        print(
+            f"{model} does not say what it was trained on: faces of these among the ones judged "
+            "make the figures too good\n",
+            file=sys.stderr,
+        )
+    else:
+        known = copies_of(faces.hashes, classifier.trained_on)[faces.photograph]
+        count = int(known.sum())
+        if not include_training:
+            judged = np.flatnonzero(~known)
+            if len(judged) == 0:
+                raise UsageError(
+                    f"{model} was trained on all {count:,} faces; name other data, or judge them "
+                    "with --include-training"
+                )
+    if count:
+        what = "judged too" if include_training else "left out; --include-training judges all"
+        print(
+            f"trained on {count:,} of the {len(faces):,} faces: {what}\n",
+            file=sys.stderr,
+        )
+    probabilities = classifier.probabilities(Rows(faces.crops, judged), device)
+    metrics = compute_metrics(faces.labels[judged], probabilities)
+    return Evaluation(metrics, count, include_training)

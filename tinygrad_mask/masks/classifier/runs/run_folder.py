@@ -44,7 +44,8 @@ class RunFolder:
     """A run's folder: settings first, then the state after each epoch, the results at the end.
 
     `model.safetensors`, `checkpoint.safetensors` and `history.csv` follow the run, each replaced as
-    a whole; nothing else is ever overwritten. `OSError` where something cannot be written.
+    a whole. Nothing else is overwritten, unless a finished run is extended. Raises `OSError` if
+    something cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,6 +127,19 @@ class RunFolder:
             return load(self.checkpoint)
         except (OSError, ValueError) as error:
             raise UsageError(f"{self.checkpoint}: cannot be read ({error})") from error
+
+    def epochs_done(self) -> int:
+        """Return the number of epochs of the last state; raises `UsageError` if there is none."""
+        try:
+            return int(json.loads(self.read_checkpoint()[1]["progress"])["epoch"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{self.checkpoint}: not the state of a run ({error})") from error
+
+    def extend(self, config: Mapping[str, Any]) -> None:
+        """Make an unfinished run of a finished one: new settings, and the results taken away."""
+        write_file(self.config, _json(config), overwrite=True)
+        for name in reversed(_RESULTS):  # first that by which a run is known to be finished
+            (self.path / name).unlink(missing_ok=True)
 
     # --- at the end -------------------------------------------------------------------------
 

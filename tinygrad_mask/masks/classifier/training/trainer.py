@@ -211,7 +211,7 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
         f" - val_loss: {row['val_loss']:.4f} - val_accuracy: {row['val_accuracy']:.4f}"
         f" - val_balanced_accuracy: {row['val_balanced_accuracy']:.4f}"
         f" - val_improper_recall: {row['val_improper_recall']:.4f}"
-        f" - waited for data: {row['waited'] / row['seconds']:.1%}"
+        f" - time spent loading data: {row['waited'] / row['seconds']:.1%}"
     )
 
 
