@@ -8,6 +8,8 @@ Images are NHWC here and NCHW in PyTorch, so their weights differ in layout:
     layer                       here                        PyTorch
     Linear                      (inputs, outputs)           (outputs, inputs)
     Conv2d                      (kh, kw, inputs, outputs)   (outputs, inputs, kh, kw)
+    ConvTranspose2d             (kh, kw, outputs, inputs)   (inputs, outputs, kh, kw)
+    Embedding                   (count, length)             (count, length)
     Linear after a flatten      rows in the order of        columns in the order of
                                 (height, width, channels)   (channels, height, width)
 
@@ -113,9 +115,9 @@ def _entries(model: nn.Module, flattened: Mapping[str, int]) -> Iterator[_Entry]
         module = modules.get(prefix)
         if isinstance(module, nn.Linear) and own == "weight":
             yield _linear(name, channels.get(prefix, 1))
-        elif isinstance(module, nn.Conv2d) and own == "weight":
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and own == "weight":
             yield _Entry(name, lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
-        elif tensor.ndim <= 1:
+        elif tensor.ndim <= 1 or isinstance(module, nn.Embedding):
             yield _Entry(name)
         else:
             raise ValueError(
@@ -189,6 +191,12 @@ def _walk(
     """
     if isinstance(module, nn.Conv2d):
         before.channels, before.flattened = module.weight.shape[-1], False
+        before.certain = ordered
+    elif isinstance(module, nn.ConvTranspose2d):
+        before.channels, before.flattened = module.weight.shape[2] * module.groups, False
+        before.certain = ordered
+    elif isinstance(module, nn.Embedding):
+        before.channels, before.flattened = module.weight.shape[1], False
         before.certain = ordered
     elif isinstance(module, nn.Flatten):
         before.flattened = True

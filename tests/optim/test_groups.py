@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from devices import needs_emulator
 
 from tinygrad_mask import Tensor, nn, optim
 
@@ -209,3 +210,22 @@ def test_an_array_put_in_the_place_of_the_old_one_is_moved(build):
     w.data = np.array([10.0])
     optimiser.step()
     assert 8.9 < w.item() < 10
+
+
+@needs_emulator
+@each_optimiser
+@pytest.mark.parametrize("maximize", [False, True])
+def test_a_device_moves_as_the_cpu_does(build, maximize):
+    found = []
+    for device in ("cpu", "emulator"):
+        tensors = [Tensor([1.0, -2.0], device=device), Tensor(3.0, device=device)]
+        for tensor in tensors:
+            tensor.requires_grad_()
+        optimiser = build(tensors, weight_decay=0.1, maximize=maximize)
+        for k in range(3):
+            for tensor in tensors:
+                tensor.grad = Tensor(np.full(tensor.shape, k + 0.5, np.float32), device=device)
+            optimiser.step()
+        found.append([tensor.numpy() for tensor in tensors])
+    for mine, other in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5)

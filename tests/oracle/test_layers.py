@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import tinygrad_mask.functions as F
-from tinygrad_mask import Tensor, nn
+from tinygrad_mask import Tensor, convert, nn
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
 
@@ -307,3 +307,25 @@ def test_impossible_classes_that_do_not_count_cost_nothing():
         assert np.isfinite(x.grad.numpy()).all()
     ignored = F.cross_entropy(Tensor(logits), np.array([-100, 1]), reduction="none")
     assert ignored.numpy()[0] == 0
+
+
+def test_states_of_these_layers_are_exchanged():
+    pairs = [
+        (
+            nn.ConvTranspose2d(4, 6, (2, 3), 2, groups=2),
+            torch.nn.ConvTranspose2d(4, 6, (2, 3), 2, groups=2),
+        ),
+        (nn.Embedding(5, 3), torch.nn.Embedding(5, 3)),
+        (nn.LayerNorm(6), torch.nn.LayerNorm(6)),
+        (nn.GroupNorm(2, 6), torch.nn.GroupNorm(2, 6)),
+        (nn.BatchNorm(6, momentum=None), torch.nn.BatchNorm2d(6, momentum=None)),
+    ]
+    for ours, theirs in pairs:
+        ours.load_state_dict(convert.from_torch(theirs.state_dict(), ours))
+        back = convert.to_torch(ours)
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(back[name], tensor), name
+    x = np.random.default_rng(0).standard_normal((1, 3, 3, 4)).astype(np.float32)
+    ours, theirs = pairs[0]
+    expected = theirs(torch.from_numpy(swap(x).copy())).detach().numpy()
+    np.testing.assert_allclose(swap(ours(Tensor(x)).numpy()), expected, rtol=1e-5, atol=1e-6)
