@@ -384,6 +384,33 @@ def test_a_list_in_place_of_a_tensor_is_answered_with_the_right_form(layer):
         layer(None)
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda n: nn.BatchNorm(3, n(0.5), n(0.25)),
+        lambda n: nn.LayerNorm(3, n(0.5)),
+        lambda n: nn.GroupNorm(1, 3, n(0.5)),
+        lambda n: nn.Dropout(n(0.5)),
+        lambda n: nn.LeakyReLU(n(0.5)),
+        lambda n: nn.ELU(n(0.5)),
+        lambda n: nn.Softplus(n(0.5), n(2.5)),
+        lambda n: nn.Hardtanh(n(-0.5), n(0.5)),
+    ],
+)
+def test_numbers_of_numpy_as_options_keep_the_dtype(build):
+    x = normal(4, 3).requires_grad_()
+    manual_seed(0)
+    expected = build(float)(x).numpy()
+    for number in (np.float64, np.float32):
+        manual_seed(0)
+        layer = build(number)
+        y = layer(x)
+        y.sum().backward()
+        assert y.dtype == x.grad.dtype == np.float32
+        assert np.array_equal(y.numpy(), expected)
+        assert {array.dtype for array in layer.state_dict().values()} <= {np.dtype(np.float32)}
+
+
 # --- other layers -----------------------------------------------------------------------------
 
 
@@ -468,7 +495,7 @@ DESCRIPTIONS = {
     "ELU(alpha=0.5)": nn.ELU(0.5),
     "GELU(approximate=tanh)": nn.GELU("tanh"),
     "Softplus()": nn.Softplus(),
-    "Hardtanh(0, 6)": nn.Hardtanh(0, 6),
+    "Hardtanh(0.0, 6.0)": nn.Hardtanh(0, 6),
     "MSELoss()": nn.MSELoss(),
     "SmoothL1Loss(reduction=sum, beta=0.5)": nn.SmoothL1Loss("sum", 0.5),
 }

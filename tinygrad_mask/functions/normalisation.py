@@ -115,4 +115,5 @@ def batch_norm(
 
 
 def _move_towards(running: "Tensor", target: Array, momentum: float) -> None:
+    momentum = float(momentum)  # a number of NumPy's would not adopt the dtype
     running.copy_((1 - momentum) * running.data + momentum * target)

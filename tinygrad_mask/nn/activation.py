@@ -41,7 +41,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope = float(negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply each negative element by the slope."""
@@ -65,7 +65,7 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha = float(alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the exponential linear unit to each element."""
@@ -101,7 +101,7 @@ class Softplus(Module):
         super().__init__()
         if not beta > 0:
             raise ValueError(f"Softplus: expected beta > 0, got {beta}")
-        self.beta, self.threshold = beta, threshold
+        self.beta, self.threshold = float(beta), float(threshold)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the smooth maximum with 0 to each element."""
@@ -119,7 +119,7 @@ class Hardtanh(Module):
         super().__init__()
         if not min_val < max_val:
             raise ValueError(f"Hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
-        self.min_val, self.max_val = min_val, max_val
+        self.min_val, self.max_val = float(min_val), float(max_val)
 
     def forward(self, x: Tensor) -> Tensor:
         """Limit each element to [min_val, max_val]."""

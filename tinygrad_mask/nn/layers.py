@@ -63,7 +63,7 @@ class Dropout(Module):
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: expected 0 <= p <= 1, got {p}")
-        self.p = p
+        self.p = float(p)
         self._rng = None if rng is None else as_generator("Dropout", rng)
 
     @property

@@ -51,7 +51,7 @@ class SmoothL1Loss(_Loss):
         super().__init__(reduction)
         if not beta >= 0:
             raise ValueError(f"SmoothL1Loss: expected beta >= 0, got {beta}")
-        self.beta = beta
+        self.beta = float(beta)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the mean of the losses of all elements."""
@@ -79,7 +79,7 @@ class CrossEntropyLoss(_Loss):
             raise ValueError(
                 f"CrossEntropyLoss: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
             )
-        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.ignore_index, self.label_smoothing = ignore_index, float(label_smoothing)
         self.register_buffer("weight", _as_buffer(weight))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
