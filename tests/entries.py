@@ -99,6 +99,7 @@ def calls():
             "inverse_std": array(*row),
             "y": array(5, 4),
         },
+        "sum_axis": {"x": array(2, 5, 4), "y": array(2, 4)},
         "batch_norm_statistics": {"x": array(5, 4), "mean": array(*row), "variance": array(*row)},
         "batch_norm_grad": {
             "grad_output": array(5, 4),
@@ -175,7 +176,14 @@ def calls():
     }
 
 
-MACHINE = {"set_num_threads", "runnable", "vector_bytes", "memory_use", "set_allocator"}
+MACHINE = {
+    "set_num_threads",
+    "set_winograd",
+    "runnable",
+    "vector_bytes",
+    "memory_use",
+    "set_allocator",
+}
 
 
 def first_array(value):

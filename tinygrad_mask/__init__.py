@@ -8,7 +8,13 @@ from tinygrad_mask.autograd import (
     no_grad,
     set_grad_enabled,
 )
-from tinygrad_mask.backends import get_num_threads, resolve_device, set_num_threads
+from tinygrad_mask.backends import (
+    get_num_threads,
+    is_winograd_enabled,
+    resolve_device,
+    set_num_threads,
+    set_winograd,
+)
 from tinygrad_mask.checkpoints import load, save
 from tinygrad_mask.dlpack import from_dlpack
 from tinygrad_mask.random import default_generator, manual_seed
@@ -25,6 +31,7 @@ __all__ = [
     "functions",
     "get_num_threads",
     "is_grad_enabled",
+    "is_winograd_enabled",
     "load",
     "manual_seed",
     "nn",
@@ -34,4 +41,5 @@ __all__ = [
     "save",
     "set_grad_enabled",
     "set_num_threads",
+    "set_winograd",
 ]

@@ -333,7 +333,7 @@ class Tensor(Variable):
     def copy_(self, value: "Tensor | Array") -> "Tensor":
         """Overwrite the elements with those of a tensor or array of the same shape and dtype."""
         self._check_writable()
-        array = autograd.array_of(value, self.backend)
+        array = autograd.constant_of(value, self.backend, "copy_", "the value")
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(
                 f"copy_: expected shape {self.shape} and dtype {self.dtype}, "
@@ -492,7 +492,7 @@ class Tensor(Variable):
         """See `functions.abs`."""
         return F.abs(self)
 
-    def clip(self, low: float | None = None, high: float | None = None) -> "Tensor":
+    def clip(self, low: Any = None, high: Any = None) -> "Tensor":
         """See `functions.clip`."""
         return F.clip(self, low, high)
 

@@ -42,20 +42,33 @@ struct Meeting {
 
 // Add up over bands: body(image, first, results, sums) adds to `sums`, which has `size` elements
 // and begins as zeros; finish(sums) takes the total. The bands are dealt out to as many sums as
-// there are threads, always in the same way, and the sums are added in the same order.
+// there are threads, always in the same way, and the sums are added in the same order. What the
+// bands of about `summed_apart` results add up to is kept apart and then added as one: short sums of
+// short sums round less than a long one.
 template <class T, class Body, class Finish>
 inline void sum_over_bands(const Correlation<T>& p, long size, Body body, Finish finish) {
     const long most = band_results(p);
     const long bands = (p.rows.results + most - 1) / most, tasks = p.n * bands;
     const long parts = std::clamp<long>(tasks, 1, get_num_threads());
-    Scratch<T> sums(parts * size);
+    constexpr long summed_apart = 1024;
+    const bool apart = p.n * p.rows.results * p.columns.results > 2 * summed_apart * parts;
+    Scratch<T> sums(parts * size), recent(apart ? parts * size : 0);
     for_each_task(parts, [&](long part) {
         T* own = sums + part * size;
+        T* to = apart ? recent + part * size : own;
         std::fill_n(own, size, T(0));
-        for (long task = part_begin(tasks, part, parts);
-             task < part_begin(tasks, part + 1, parts); task++) {
+        if (apart) std::fill_n(to, size, T(0));
+        long added = 0;
+        const long end = part_begin(tasks, part + 1, parts);
+        for (long task = part_begin(tasks, part, parts); task < end; task++) {
             const long band = task % bands, first = part_begin(p.rows.results, band, bands);
-            body(task / bands, first, part_begin(p.rows.results, band + 1, bands) - first, own);
+            const long results = part_begin(p.rows.results, band + 1, bands) - first;
+            body(task / bands, first, results, to);
+            added += results * p.columns.results;
+            if (apart && (added >= summed_apart || task + 1 == end)) {
+                for (long k = 0; k < size; k++) own[k] += to[k], to[k] = T(0);
+                added = 0;
+            }
         }
     });
     for_each_range(size, 1 << 14, [&](long begin, long end) {

@@ -63,6 +63,10 @@ bool few_outputs_pay(const Correlation<T>&);
 template <class T>
 void correlate_few_outputs(const Correlation<T>&);
 bool winograd_pays(const Correlation<float>&);
+
+// Whether Winograd's algorithm may be used at all, by this module, in all threads.
+void set_winograd(bool enable);
+bool winograd_enabled();
 void correlate_winograd(const Correlation<float>&);
 bool winograd_rows_pay(const Correlation<float>&);
 void correlate_winograd_rows(const Correlation<float>&);

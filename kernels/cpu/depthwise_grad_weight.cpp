@@ -124,10 +124,10 @@ void grad_weight_depthwise(const Correlation<T>& p, const OutputGradient<T>& gra
                         add_met<T, 1>(p, pixels(i), g + c, &columns[j], sum(i, j), count);
                 }
                 T* to = sums + taps * p.channels + c;
-                Vector<T> total = get(to, count);
+                Vector<T> total{};  // of the row: short sums round less than a long one
                 for (long s = 0; s < p.columns.results; s++)
                     total += get(g + s * p.channels + c, count);
-                put(to, total, count);
+                put(to, get(to, count) + total, count);
             });
         }
     }, [&](const T* sums) {

@@ -124,13 +124,15 @@ void grad_weight_outputs(const Correlation<T>& p, const OutputGradient<T>& grad,
     sum_over_bands<T>(p, size + O, [&](long image, long first, long results, T* sums) {
         Scratch<T> row(p.columns.results * O);
         for (long r = first; r < first + results; r++) {
+            T bias[O] = {};  // of the row: short sums round less than a long one
             const long at = (image * p.rows.results + r) * p.columns.results * grad.pitch;
             for (long s = 0; s < p.columns.results; s++) {
                 activation_grad_here<T>(grad.activation, grad.data + at + s * grad.pitch,
                                         grad.y ? grad.y + at + s * grad.pitch : nullptr,
                                         row + s * O, O);
-                for (int o = 0; o < O; o++) sums[size + o] += row[s * O + o];
+                for (int o = 0; o < O; o++) bias[o] += row[s * O + o];
             }
+            for (int o = 0; o < O; o++) sums[size + o] += bias[o];
             const Inside down = inside(p.rows, r, p.h);
             for (long i = down.first; i < down.last; i++) {
                 const long line = r * p.rows.stride + i * p.rows.step + p.rows.origin;

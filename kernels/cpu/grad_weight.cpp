@@ -6,6 +6,8 @@
 
 namespace {
 
+constexpr long summed_at_once = 32;  // pixels: short sums of short sums round less than a long one
+
 // Pack the gradients of `pixels` results into panels of outputs, and add them to the bias's gradient.
 // In a panel the outputs of one pixel follow on those of the other, zeros where there are no more.
 // Four vectors at a time take whole lines.
@@ -18,15 +20,19 @@ void pack_gradient(const OutputGradient<T>& grad, long at, long pixels, long out
             const long width = panel_columns<T>(o / panel * panel, outputs);
             T* to = packed + o / panel * panel * pixels + o % panel;
             Vector<T> totals[vectors] = {};
-            for (long s = 0; s < pixels; s++)
-                for (int v = 0; v < vectors; v++) {
-                    const long from = at + s * grad.pitch + o + v * L;
-                    Vector<T> value = get(grad.data + from, count);
-                    if constexpr (a.value != Activation::none)
-                        value = activate_grad<a.value, T>(value, get(grad.y + from, count));
-                    store(to + v * L / panel * panel * pixels + s * width + v * L % panel, value);
-                    totals[v] += value;
-                }
+            for (long first = 0; first < pixels; first += summed_at_once) {
+                Vector<T> part[vectors] = {};
+                for (long s = first; s < std::min(pixels, first + summed_at_once); s++)
+                    for (int v = 0; v < vectors; v++) {
+                        const long from = at + s * grad.pitch + o + v * L;
+                        Vector<T> value = get(grad.data + from, count);
+                        if constexpr (a.value != Activation::none)
+                            value = activate_grad<a.value, T>(value, get(grad.y + from, count));
+                        store(to + v * L / panel * panel * pixels + s * width + v * L % panel, value);
+                        part[v] += value;
+                    }
+                for (int v = 0; v < vectors; v++) totals[v] += part[v];
+            }
             for (int v = 0; v < vectors; v++) {
                 T* bias = grad_bias + o + v * L;
                 put(bias, get(bias, count) + totals[v], count);

@@ -70,7 +70,7 @@ void rows_backward(long rows, long c, const T* grad_output, const T* x, const T*
                    const T* mean, const T* inverse_std, T* grad_input, T* grad_weight,
                    T* grad_bias) {
     // Rows whose shares of the weight's and bias's gradients are added up in T.
-    const long block = std::min<long>(256, std::max<long>(8, (1 << 15) / c));
+    const long block = std::min<long>(64, std::max<long>(8, (1 << 15) / c));
     const long blocks = (rows + block - 1) / block;
     Scratch<T> sums(blocks * 2 * c);
     for_each_task(blocks, [&](long k) {
@@ -159,9 +159,15 @@ struct Strips {
     template <class Term>
     void sum_lines(long k, Term term, T* sums) const {
         const long size = pixels_of(k) * c, whole = size - size % length;
+        const long group = 16 * length;  // short sums of short sums round less than a long one
         for_each_vector<T>(length, [=](long i, auto get, auto put) {
             Vector<T> sum{};
-            for (long begin = 0; begin < whole; begin += length) sum += term(begin + i, i, get);
+            for (long first = 0; first < whole; first += group) {
+                Vector<T> part{};
+                for (long begin = first; begin < std::min(whole, first + group); begin += length)
+                    part += term(begin + i, i, get);
+                sum += part;
+            }
             put(sums + i, sum);
         });
         for_each_vector<T>(size - whole, [=](long i, auto get, auto put) {

@@ -34,8 +34,10 @@ T cross_entropy(long n, long classes, const T* logits, const int64_t* target, co
                 return weight ? value * weight[k] : value;
             };
             for (long k = 0; k < classes; k++) {
-                wanted_total += wanted(k);
-                loss -= double(wanted(k) * (row[k] - largest - log_total));
+                // A class that is not wanted does not count, even if its probability is 0.
+                const T share = wanted(k);
+                wanted_total += share;
+                if (share != 0) loss -= double(share * (row[k] - largest - log_total));
             }
             for (long k = 0; k < classes; k++)
                 out[k] = (out[k] / total * wanted_total - wanted(k)) * scale;

@@ -43,6 +43,12 @@ void pack_columns(const T* b, long n, long k, long first, long depth, long begin
     }
 }
 
+// Long sums are sums of short ones: n products added one after the other err by up to n / 2
+// roundings. `summed_at_once` products are added in registers, the sums of a segment in single
+// precision, and segments in double precision.
+constexpr long summed_at_once = 128;
+constexpr long segment = 32 * summed_at_once;
+
 struct Range {
     long begin, end;
     // The part of [0, count) that is for `part` of `parts`.
@@ -61,13 +67,28 @@ struct Product {
     bool b_transposed;
 };
 
+// Call add(part, first) for the segments of `terms`, which writes the sums over a part into c (m, n,
+// rows `step` apart), and leave in c the sums over all of them.
+template <class T, class Add>
+void sum_segments(Range terms, long m, long n, T* c, long step, Add add) {
+    if (terms.size() <= segment) return add(terms, true);
+    Scratch<double> total(m * n);
+    for (long begin = terms.begin; begin < terms.end; begin += segment) {
+        const bool first = begin == terms.begin;
+        add(Range{begin, std::min(begin + segment, terms.end)}, first);
+        for (long i = 0; i < m; i++)
+            for (long j = 0; j < n; j++)
+                total[i * n + j] = double(c[i * step + j]) + (first ? 0 : total[i * n + j]);
+    }
+    for (long i = 0; i < m; i++)
+        for (long j = 0; j < n; j++) c[i * step + j] = T(total[i * n + j]);
+}
+
 // c += the sums over `terms` of the k, for one row of a and so many columns, N vectors at most.
 template <class T, int N>
 void add_row(const T* a, const T* b, long n, Range terms, long columns, T* c) {
     constexpr long whole = (N - 1) * lanes<T>;
-    Vector<T> sum[N];
-    for (int v = 0; v < N - 1; v++) sum[v] = load(c + v * lanes<T>);
-    sum[N - 1] = load_columns(c + whole, columns - whole);
+    Vector<T> sum[N] = {};
     for (long i = terms.begin; i < terms.end; i++) {
         const T* row = b + i * n;
         const Vector<T> ai = broadcast(a[i]);
@@ -75,8 +96,8 @@ void add_row(const T* a, const T* b, long n, Range terms, long columns, T* c) {
         for (int v = 0; v < N - 1; v++) sum[v] += ai * load(row + v * lanes<T>);
         sum[N - 1] += ai * load_columns(row + whole, columns - whole);
     }
-    for (int v = 0; v < N - 1; v++) store(c + v * lanes<T>, sum[v]);
-    store_columns(c + whole, sum[N - 1], columns - whole);
+    for (int v = 0; v < N - 1; v++) store(c + v * lanes<T>, load(c + v * lanes<T>) + sum[v]);
+    store_columns(c + whole, load_columns(c + whole, columns - whole) + sum[N - 1], columns - whole);
 }
 
 // For some columns of c, whose row is its only one, c = bias (or 0) + the sums over `terms` of the k: b,
@@ -86,17 +107,19 @@ template <class T>
 void multiply_row(const Product<T>& p, Range columns, Range terms, const T* bias, T* c) {
     constexpr int vectors = 8;
     constexpr long width = vectors * lanes<T>, rows_at_once = 32;
-    for (long column = columns.begin; column < columns.end; column++)
-        c[column] = bias ? bias[column] : T(0);
-    for (long first = terms.begin; first < terms.end; first += rows_at_once) {
-        const Range some = {first, std::min(first + rows_at_once, terms.end)};
-        for (long column = columns.begin; column < columns.end; column += width) {
-            const long left = std::min(width, columns.end - column);
-            with_rows<vectors>((left + lanes<T> - 1) / lanes<T>, [&](auto count) {
-                add_row<T, count.value>(p.a, p.b + column, p.n, some, left, c + column);
-            });
+    sum_segments(terms, 1, columns.size(), c + columns.begin, 0, [&](Range part, bool first) {
+        for (long column = columns.begin; column < columns.end; column++)
+            c[column] = bias && first ? bias[column] : T(0);
+        for (long row = part.begin; row < part.end; row += rows_at_once) {
+            const Range some = {row, std::min(row + rows_at_once, part.end)};
+            for (long column = columns.begin; column < columns.end; column += width) {
+                const long left = std::min(width, columns.end - column);
+                with_rows<vectors>((left + lanes<T> - 1) / lanes<T>, [&](auto count) {
+                    add_row<T, count.value>(p.a, p.b + column, p.n, some, left, c + column);
+                });
+            }
         }
-    }
+    });
 }
 
 // For some rows and columns of c, which begin with a panel, c = bias (or 0) + the sums over `terms`
@@ -109,25 +132,29 @@ void multiply_block(const Product<T>& p, Range rows, Range columns, Range terms,
     const long width = packed_size<T>(1, columns.size());
     Scratch<T> packed_a(rows.size() * a_step), packed_b(width * most), packed_bias(width);
     if (bias) pack_rows<T>(bias, p.n, 0, 1, columns.begin, columns.end, packed_bias);
-    for (long first = terms.begin; first == terms.begin || first < terms.end; first += most) {
-        const long depth = std::min(most, terms.end - first);
-        for (long i = 0; i < rows.size(); i++)
-            std::copy_n(p.a + (rows.begin + i) * p.k + first, depth, packed_a + i * a_step);
-        if (p.b_transposed)
-            pack_columns<T>(p.b, p.n, p.k, first, depth, columns.begin, columns.end, packed_b);
-        else
-            pack_rows<T>(p.b, p.n, first, depth, columns.begin, columns.end, packed_b);
-        const Runs runs = {1, 0, 1, 0, depth};
-        for (long column = columns.begin; column < columns.end; column += panel_width<T>) {
-            const long before = column - columns.begin;
-            with_panel<T>(panel_columns<T>(column, p.n), [&](auto vectors) {
-                multiply_panel<T, vectors.value>(
-                    rows.size(), packed_a, a_step, runs, packed_b + before * depth,
-                    bias ? packed_bias + before : nullptr, first > terms.begin,
-                    c + rows.begin * p.n + column, p.n, p.n - column);
-            });
+    T* corner = c + rows.begin * p.n + columns.begin;
+    // Of a sum of a block or less nothing is gained by cutting it.
+    const long at_once = terms.size() > block_depth ? summed_at_once : block_depth;
+    sum_segments(terms, rows.size(), columns.size(), corner, p.n, [&](Range part, bool first_part) {
+        for (long first = part.begin; first == part.begin || first < part.end; first += most) {
+            const long depth = std::min(most, part.end - first);
+            for (long i = 0; i < rows.size(); i++)
+                std::copy_n(p.a + (rows.begin + i) * p.k + first, depth, packed_a + i * a_step);
+            if (p.b_transposed)
+                pack_columns<T>(p.b, p.n, p.k, first, depth, columns.begin, columns.end, packed_b);
+            else
+                pack_rows<T>(p.b, p.n, first, depth, columns.begin, columns.end, packed_b);
+            for (long column = columns.begin; column < columns.end; column += panel_width<T>) {
+                const long before = column - columns.begin;
+                const T* start = bias && first_part ? packed_bias + before : nullptr;
+                with_panel<T>(panel_columns<T>(column, p.n), [&](auto vectors) {
+                    multiply_long_panel<T, vectors.value>(
+                        rows.size(), packed_a, a_step, depth, at_once, packed_b + before * depth,
+                        start, first > part.begin, corner + before, p.n, p.n - column);
+                });
+            }
         }
-    }
+    });
 }
 
 }  // namespace
@@ -179,23 +206,28 @@ void matmul_transposed(long m, long n, long k, const T* a, const T* b, T* c) {
     const long columns = packed_size<T>(1, n), most = std::min(block_depth, std::max<long>(k, 1));
     const long blocks = (m + 95) / 96;
     const int threads = m * n * k < (1 << 16) ? 1 : get_num_threads();
+    const long at_once = k > block_depth ? summed_at_once : block_depth;
     Scratch<T> packed_b(columns * most);
-    for (long first = 0; first == 0 || first < k; first += most) {
-        const long depth = std::min(most, k - first);
-        pack_rows<T>(b, n, first, depth, 0, n, packed_b);
-        for_each_task(blocks, threads, [&](long block) {
-            const Range rows = Range::of(m, block, blocks);
-            Scratch<T> packed_a(rows.size() * depth);
-            for (long i = 0; i < depth; i++)
-                std::copy_n(a + (first + i) * m + rows.begin, rows.size(), packed_a + i * rows.size());
-            for (long column = 0; column < n; column += panel_width<T>)
-                with_panel<T>(panel_columns<T>(column, n), [&](auto vectors) {
-                    multiply_transposed<T, vectors.value>(
-                        rows.size(), packed_a, 1, 0, depth, rows.size(), packed_b + column * depth,
-                        first > 0, c + rows.begin * n + column, n, n - column);
-                });
-        });
-    }
+    sum_segments(Range{0, k}, m, n, c, n, [&](Range part, bool) {
+        for (long first = part.begin; first == part.begin || first < part.end; first += most) {
+            const long depth = std::min(most, part.end - first);
+            pack_rows<T>(b, n, first, depth, 0, n, packed_b);
+            for_each_task(blocks, threads, [&](long block) {
+                const Range rows = Range::of(m, block, blocks);
+                Scratch<T> packed_a(rows.size() * depth);
+                for (long i = 0; i < depth; i++)
+                    std::copy_n(a + (first + i) * m + rows.begin, rows.size(),
+                                packed_a + i * rows.size());
+                for (long column = 0; column < n; column += panel_width<T>)
+                    with_panel<T>(panel_columns<T>(column, n), [&](auto vectors) {
+                        multiply_long_transposed<T, vectors.value>(
+                            rows.size(), packed_a, depth, at_once, rows.size(),
+                            packed_b + column * depth, first > part.begin,
+                            c + rows.begin * n + column, n, n - column);
+                    });
+            });
+        }
+    });
 }
 
 #define INSTANTIATE(T)                                                                         \

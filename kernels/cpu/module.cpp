@@ -7,6 +7,7 @@
 #include "arguments.h"
 #include "batch_norm.h"
 #include "conv2d.h"
+#include "correlate.h"
 #include "group_norm.h"
 #include "interpolate.h"
 #include "loss.h"
@@ -16,6 +17,7 @@
 #include "optimizer.h"
 #include "parallel.h"
 #include "pool2d.h"
+#include "reduction.h"
 
 namespace {
 
@@ -364,6 +366,18 @@ void py_batch_norm(const py::array& x, const py::array& weight, const py::array&
     });
 }
 
+void py_sum_axis(const py::array& x, py::array y) {
+    with_dtype("sum_axis", x, [&](auto zero) {
+        using T = decltype(zero);
+        const Arguments<T> a("sum_axis");
+        const Shape xs = a.dimensions("x", x, 3);
+        const T* px = a.in("x", x, xs);
+        T* py = a.out("y", y, {xs[0], xs[2]});
+        Unlocked unlocked;
+        sum_axis(xs[0], xs[1], xs[2], px, py);
+    });
+}
+
 void py_batch_norm_statistics(const py::array& x, py::array mean, py::array variance) {
     with_dtype("batch_norm_statistics", x, [&](auto zero) {
         using T = decltype(zero);
@@ -541,6 +555,7 @@ PYBIND11_MODULE(MODULE_NAME, m) {
     m.def("activation", py_activation);
     m.def("activation_grad", py_activation_grad);
     m.def("batch_norm", py_batch_norm);
+    m.def("sum_axis", py_sum_axis);
     m.def("batch_norm_statistics", py_batch_norm_statistics);
     m.def("batch_norm_grad", py_batch_norm_grad);
     m.def("group_norm", py_group_norm);
@@ -549,6 +564,7 @@ PYBIND11_MODULE(MODULE_NAME, m) {
     m.def("sgd_update", py_sgd_update);
     m.def("adam_update", py_adam_update);
     m.def("set_num_threads", set_num_threads);
+    m.def("set_winograd", set_winograd);
     m.def("vector_bytes", [] { return vector_bytes; });
     m.def("memory_use", [] {
         const MemoryUse use = memory_use();

@@ -85,9 +85,13 @@ inline void max_of_window(const PoolShape& s, const Inside& down, const Inside& 
     constexpr long L = lanes<T>;
     const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
     Vector<T> best[N], sum{};
-    Mask<T> held[N] = {}, tap_of_row = Mask<T>{} + Integer<T>(down.first * s.kw + across.first);
+    Mask<T> held[N], tap_of_row = Mask<T>{} + Integer<T>(down.first * s.kw + across.first);
+    const bool empty = down.first == down.last || across.first == across.last;
 #pragma GCC unroll 4
-    for (int v = 0; v < N; v++) best[v] = broadcast(-std::numeric_limits<T>::infinity());
+    for (int v = 0; v < N; v++) {
+        best[v] = broadcast(-std::numeric_limits<T>::infinity());
+        held[v] = empty ? Mask<T>{} : tap_of_row;  // of nothing but -infinity: a pixel, not padding
+    }
     const T* line = x;
     for (long i = down.first; i < down.last; i++, line += row_step) {
         const T* pixel = line;
@@ -279,9 +283,12 @@ inline void mean_of_window(const PoolShape& s, const Inside& down, const Inside&
     Vector<T> sum[N] = {};
     for (long i = down.first; i < down.last; i++, x += row_step) {
         const T* pixel = x;
+        Vector<T> sum_of_row[N] = {};  // two short sums round less than a long one
         for (long j = across.first; j < across.last; j++, pixel += column_step)
 #pragma GCC unroll 4
-            for (int v = 0; v < N; v++) sum[v] += get(pixel + v * L, count);
+            for (int v = 0; v < N; v++) sum_of_row[v] += get(pixel + v * L, count);
+#pragma GCC unroll 4
+        for (int v = 0; v < N; v++) sum[v] += sum_of_row[v];
     }
 #pragma GCC unroll 4
     for (int v = 0; v < N; v++) put(y + v * L, sum[v] / pixels, count);

@@ -97,7 +97,8 @@ inline void with_panel(long width, F f) {
 }
 
 // c[m, :columns] = initial + sum_k a[m, k] b[k, :] for M rows of A, `a_step` apart, NV vectors wide.
-// `initial` is what c holds where `accumulate`, else `bias` (a packed panel), else 0.
+// `initial` is what c holds where `accumulate`, else `bias` (a packed panel), else 0. What c holds is
+// added last: two short sums round less than a long one.
 template <class T, int M, int NV>
 __attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step, const Runs& runs,
                                                          const T* b, const T* bias, bool accumulate,
@@ -108,10 +109,7 @@ __attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step
     for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
         for (int v = 0; v < NV; v++) {
-            if (accumulate)
-                sum[m][v] = load_columns(c + m * c_step + v * L, columns - v * L);
-            else
-                sum[m][v] = bias ? load(bias + v * L) : Vector<T>{};
+            sum[m][v] = bias && !accumulate ? load(bias + v * L) : Vector<T>{};
         }
     for (long row = 0; row < runs.rows; row++)
         for (long tap = 0; tap < runs.taps; tap++) {
@@ -128,6 +126,13 @@ __attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step
                 }
             }
         }
+    if (accumulate) {
+#pragma GCC unroll 16
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; v++)
+                sum[m][v] += load_columns(c + m * c_step + v * L, columns - v * L);
+    }
     if (columns >= NV * L) {  // asked once, not of each vector
 #pragma GCC unroll 16
         for (int m = 0; m < M; m++)
@@ -139,33 +144,66 @@ __attribute__((always_inline)) inline void multiply_tile(const T* a, long a_step
         for (int v = 0; v < NV; v++) store_columns(c + m * c_step + v * L, sum[m][v], columns - v * L);
 }
 
-// The same for any number of rows, cut into tiles of about the same height.
+// Call f(m, first) for `count` rows, cut into tiles of about the same height: m, a constant, is that of
+// the tile which begins with row `first`.
+template <int most, class F>
+__attribute__((always_inline)) inline void for_each_tile_of(long count, F f) {
+    const long tiles = (count + most - 1) / most;
+    const long least = tiles ? count / tiles : 0, higher = count - least * tiles;
+    long first = 0;
+    for (long t = 0; t < tiles; t++) {
+        const long rows = least + (t < higher);
+        with_rows<most>(rows, [&](auto m) { f(m, first); });
+        first += rows;
+    }
+}
+
+// multiply_tile for any number of rows.
 template <class T, int NV>
 inline void multiply_panel(long count, const T* a, long a_step, const Runs& runs, const T* b,
                            const T* bias, bool accumulate, T* c, long c_step, long columns) {
-    constexpr int most = rows_of_tile(NV);
-    const long tiles = (count + most - 1) / most;
-    const long least = tiles ? count / tiles : 0, higher = count - least * tiles;
-    for (long t = 0; t < tiles; t++) {
-        const long rows = least + (t < higher);
-        with_rows<most>(rows, [&](auto m) {
-            multiply_tile<T, m.value, NV>(a, a_step, runs, b, bias, accumulate, c, c_step, columns);
-        });
-        a += rows * a_step, c += rows * c_step;
-    }
+    for_each_tile_of<rows_of_tile(NV)>(count, [&](auto m, long first) {
+        multiply_tile<T, m.value, NV>(a + first * a_step, a_step, runs, b, bias, accumulate,
+                                      c + first * c_step, c_step, columns);
+    });
+}
+
+// multiply_tile for rows of `depth` elements side by side, whose products are added `at_once` at a
+// time. A function of its own: inlined, the compiler runs out of registers for addresses.
+template <class T, int M, int NV>
+__attribute__((noinline)) void multiply_long_tile(const T* a, long a_step, long depth, long at_once,
+                                                  const T* b, const T* bias, bool accumulate, T* c,
+                                                  long c_step, long columns) {
+    do {
+        const long some = std::min(at_once, depth);
+        multiply_tile<T, M, NV>(a, a_step, {1, 0, 1, 0, some}, b, bias, accumulate, c, c_step,
+                                columns);
+        a += some, b += some * NV * lanes<T>, depth -= some;
+        accumulate = true;
+    } while (depth > 0);
+}
+
+// The same for any number of rows.
+template <class T, int NV>
+inline void multiply_long_panel(long count, const T* a, long a_step, long depth, long at_once,
+                                const T* b, const T* bias, bool accumulate, T* c, long c_step,
+                                long columns) {
+    for_each_tile_of<rows_of_tile(NV)>(count, [&](auto m, long first) {
+        multiply_long_tile<T, m.value, NV>(a + first * a_step, a_step, depth, at_once, b, bias,
+                                           accumulate, c + first * c_step, c_step, columns);
+    });
 }
 
 // c[m, :columns] = initial + sum_p a[p, m] b[p, :] for M columns of A side by side, over `rows` times
 // `pixels` rows p of A; b is packed. What A's rows are apart is given, those of B follow on each
-// other. `initial` is what c holds where `accumulate`, else 0.
+// other. `initial` is what c holds where `accumulate`, else 0, and added last.
 template <class T, int M, int NV>
 inline void multiply_transposed_tile(const T* a, long rows, long row_step, long pixels, long step,
                                      const T* b, bool accumulate, T* c, long c_step, long columns) {
     constexpr int L = lanes<T>;
     Vector<T> sum[M][NV];
     for (int m = 0; m < M; m++)
-        for (int v = 0; v < NV; v++)
-            sum[m][v] = accumulate ? load_columns(c + m * c_step + v * L, columns - v * L) : Vector<T>{};
+        for (int v = 0; v < NV; v++) sum[m][v] = Vector<T>{};
     for (long row = 0; row < rows; row++) {
         const T* pixel = a + row * row_step;
         for (long p = 0; p < pixels; p++, pixel += step, b += NV * L) {
@@ -179,6 +217,10 @@ inline void multiply_transposed_tile(const T* a, long rows, long row_step, long 
             }
         }
     }
+    if (accumulate)
+        for (int m = 0; m < M; m++)
+            for (int v = 0; v < NV; v++)
+                sum[m][v] += load_columns(c + m * c_step + v * L, columns - v * L);
     for (int m = 0; m < M; m++)
         for (int v = 0; v < NV; v++) store_columns(c + m * c_step + v * L, sum[m][v], columns - v * L);
 }
@@ -188,14 +230,32 @@ template <class T, int NV>
 inline void multiply_transposed(long count, const T* a, long rows, long row_step, long pixels,
                                 long step, const T* b, bool accumulate, T* c, long c_step,
                                 long columns) {
-    const long tiles = (count + tile_rows - 1) / tile_rows;
-    const long least = tiles ? count / tiles : 0, wider = count - least * tiles;
-    for (long t = 0; t < tiles; t++) {
-        const long many = least + (t < wider);
-        with_rows<tile_rows>(many, [&](auto m) {
-            multiply_transposed_tile<T, m.value, NV>(a, rows, row_step, pixels, step, b, accumulate,
-                                                     c, c_step, columns);
-        });
-        a += many, c += many * c_step;
-    }
+    for_each_tile_of<tile_rows>(count, [&](auto m, long first) {
+        multiply_transposed_tile<T, m.value, NV>(a + first, rows, row_step, pixels, step, b,
+                                                 accumulate, c + first * c_step, c_step, columns);
+    });
+}
+
+// multiply_transposed_tile for `depth` rows of A, `step` apart, whose products are added `at_once` at
+// a time.
+template <class T, int M, int NV>
+__attribute__((noinline)) void multiply_long_transposed_tile(const T* a, long depth, long at_once,
+                                                             long step, const T* b, bool accumulate,
+                                                             T* c, long c_step, long columns) {
+    do {
+        const long some = std::min(at_once, depth);
+        multiply_transposed_tile<T, M, NV>(a, 1, 0, some, step, b, accumulate, c, c_step, columns);
+        a += some * step, b += some * NV * lanes<T>, depth -= some;
+        accumulate = true;
+    } while (depth > 0);
+}
+
+// The same for any number of columns of A.
+template <class T, int NV>
+inline void multiply_long_transposed(long count, const T* a, long depth, long at_once, long step,
+                                     const T* b, bool accumulate, T* c, long c_step, long columns) {
+    for_each_tile_of<tile_rows>(count, [&](auto m, long first) {
+        multiply_long_transposed_tile<T, m.value, NV>(a + first, depth, at_once, step, b, accumulate,
+                                                      c + first * c_step, c_step, columns);
+    });
 }

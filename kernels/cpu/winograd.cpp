@@ -10,8 +10,11 @@
 // matrix product of its own. Because all is linear, the gradient of the weight is
 // G^T [sum over tiles of (A dy A^T) * (B^T d B)] G.
 
+#include <atomic>
+
 #include "conv2d_grad.h"
 #include "correlate.h"
+#include "reduction.h"
 #include "tile.h"
 #include "transpose.h"
 #include "vector_math.h"
@@ -284,12 +287,18 @@ void correlate_tiles(const Correlation<float>& p) {
     });
 }
 
+std::atomic<bool> enabled{true};
+
 }  // namespace
+
+void set_winograd(bool enable) { enabled = enable; }
+bool winograd_enabled() { return enabled; }
 
 // The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
 // tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
 // rounding error.
 bool winograd_pays(const Correlation<float>& p) {
+    if (!winograd_enabled()) return false;
     const long least = p.rows.taps == 2 ? 32 : 16;
     return fits(p) && p.channels >= least && p.outputs >= least && Tiles(p).count >= 16 &&
            filled(p) >= 0.5;
@@ -302,7 +311,8 @@ void correlate_winograd(const Correlation<float>& p) {
 // Not for windows of 5 x 5: their 5 gradients along an axis take the points' fourth powers, and the
 // rounding error is 6 times that of direct convolution.
 bool winograd_grad_weight_pays(const Correlation<float>& p) {
-    return fits(p) && p.rows.taps == 3 && p.channels >= 16 && p.outputs >= 16 && filled(p) >= 0.5;
+    return winograd_enabled() && fits(p) && p.rows.taps == 3 && p.channels >= 16 &&
+           p.outputs >= 16 && filled(p) >= 0.5;
 }
 
 void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<float>& grad,
@@ -370,10 +380,9 @@ void grad_weight_winograd(const Correlation<float>& p, const OutputGradient<floa
                                    u[i * S + j], std::min<long>(p.outputs - first, L));
             }
     });
-    if (grad_bias)
-        for (long first = 0; first < p.outputs; first += L) {
-            V total{};
-            for (long t = 0; t < tiles.count; t++) total += load(biases + t * outputs + first);
-            store_some(grad_bias + first, total, std::min<long>(p.outputs - first, L));
-        }
+    if (grad_bias) {
+        Scratch<float> total(outputs);
+        sum_axis<float>(1, tiles.count, outputs, biases, total);
+        std::copy_n((float*)total, p.outputs, grad_bias);
+    }
 }

@@ -155,6 +155,7 @@ void correlate_rows(const Correlation<float>& p) {
 
 // The products must outweigh the transforms: the sums be long, and rows have tiles enough.
 bool winograd_rows_pay(const Correlation<float>& p) {
+    if (!winograd_enabled()) return false;
     const RowTiles tiles(p);
     return (tiles.taps == 3 || tiles.taps == 4) && p.columns.step == 1 && tiles.together <= 16 &&
            p.rows.taps * tiles.together >= 40 && p.outputs >= 16 && p.columns.results >= 24;

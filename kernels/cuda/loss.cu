@@ -85,8 +85,10 @@ __global__ void __launch_bounds__(256) cross_entropy_rows(Index rows, Index clas
     T wanted_total = 0;
     double loss = 0;
     for (Index k = lane; k < classes; k += 32) {
-        wanted_total += wanted(k);
-        loss -= double(wanted(k) * (values[k] - largest - log_total));
+        // A class that is not wanted does not count, even if its probability is 0.
+        const T share = wanted(k);
+        wanted_total += share;
+        if (share != 0) loss -= double(share * (values[k] - largest - log_total));
     }
     wanted_total = warp_sum(wanted_total);
     loss = warp_sum(loss);

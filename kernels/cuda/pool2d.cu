@@ -109,7 +109,9 @@ __global__ void __launch_bounds__(256, 4) max_pool2d(PoolShape s, const T* __res
     Pack<Tap, N> held;
     for (int k = 0; k < N; k++) {
         best[k] = -infinity();
-        held[k] = 0;
+        // Of nothing but -infinity: a pixel, not padding, unless there is none.
+        const bool any = down.count() > 0 && across.count() > 0;
+        held[k] = any ? Tap(down.first * s.across.taps + across.first) : Tap(0);
     }
     for (int i = down.first; i < down.last; i++) {
         const int row = s.down.pixel(output.row, i);

@@ -95,6 +95,8 @@ def test_another_shape_is_refused(kernels, entry, name):
         axes = range(first_array(calls()[entry][name]).ndim)
         if entry in ("interpolate", "interpolate_grad"):  # from images of any size to any size
             axes = (0, 3)
+        if (entry, name) == ("sum_axis", "x"):  # over an axis of any length
+            axes = (0, 2)
         changes += [lambda a, axis=axis: longer(a, axis) for axis in axes]
         changes += [lambda a: a[None], lambda a: a[:0]]
     for change in changes:

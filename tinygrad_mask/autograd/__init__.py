@@ -10,7 +10,7 @@ holds no reference cycle and is freed as soon as it is no longer referenced.
 instead, and every step is recorded in its turn: see `Function.differentiable_backward`.
 """
 
-from tinygrad_mask.autograd.graph import Function, GradientFunction, Node, sum_to_shape
+from tinygrad_mask.autograd.graph import Function, GradientFunction, Node, sum_over, sum_to_shape
 from tinygrad_mask.autograd.modes import (
     enable_grad,
     is_grad_enabled,
@@ -22,6 +22,7 @@ from tinygrad_mask.autograd.variable import (
     Version,
     array_of,
     check_ends_no_graph,
+    constant_of,
     mixed_dtypes,
     number_for,
     plain_array,
@@ -38,6 +39,7 @@ __all__ = [
     "array_of",
     "backward",
     "check_ends_no_graph",
+    "constant_of",
     "enable_grad",
     "grad",
     "is_grad_enabled",
@@ -48,5 +50,6 @@ __all__ = [
     "plain_array",
     "set_grad_enabled",
     "shape_of",
+    "sum_over",
     "sum_to_shape",
 ]

@@ -11,6 +11,7 @@ from tinygrad_mask.autograd.variable import (
     Variable,
     Version,
     array_of,
+    constant_of,
     mixed_dtypes,
     number_for,
 )
@@ -139,7 +140,7 @@ class Node:
             found = gradient.shape
             if found != shape and self.function.elementwise:
                 try:
-                    gradient = sum_to_shape(gradient, shape)
+                    gradient = sum_to_shape(gradient, shape, self.backend)
                 except ValueError:
                     pass  # reported below, by the function's name
                 else:
@@ -418,8 +419,10 @@ class Function:
             arrays.append(array)
         for key, value in options.items():
             if isinstance(value, Variable):
-                options[key] = array_of(value, backend, cls.name)
+                options[key] = constant_of(value, backend, cls.name, key)
                 variables.append(value)
+            elif isinstance(value, np.generic):
+                options[key] = value.item()  # a number of NumPy's would not adopt the dtype
 
         ctx = Node(cls, backend, dtype)
         ctx.needs_input_grad = tuple(needed)
@@ -537,7 +540,7 @@ def _owner(array: Any) -> Any:
     return array
 
 
-def sum_to_shape(gradient: Any, shape: tuple[int, ...]) -> Any:
+def sum_to_shape(gradient: Any, shape: tuple[int, ...], backend: Backend) -> Any:
     """Sum a gradient, an array or a tensor, over the axes along which `shape` was broadcast.
 
     Raises `ValueError` if `shape` does not broadcast to the gradient's shape.
@@ -553,4 +556,13 @@ def sum_to_shape(gradient: Any, shape: tuple[int, ...]) -> Any:
         for k in range(gradient.ndim)
         if k < added or (shape[k - added] == 1 and gradient.shape[k] != 1)
     )
-    return (gradient.sum(axis=stretched) if stretched else gradient).reshape(shape)
+    if stretched:
+        gradient = sum_over(gradient, stretched, backend)
+    return gradient.reshape(shape)
+
+
+def sum_over(x: Any, axes: tuple[int, ...], backend: Backend, *, keepdims: bool = False) -> Any:
+    """Return the sum over some axes of an array of a backend, or of a tensor as a tensor."""
+    if isinstance(x, Variable):
+        return x.sum(axes, keepdims)  # type: ignore[attr-defined]
+    return backend.sum(x, axes, keepdims)

@@ -127,6 +127,19 @@ def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
     return backend.asarray(np.array(plain_array(value, name)))
 
 
+def constant_of(value: Any, backend: Backend, name: str, argument: str) -> Array:
+    """The array of an argument that has no gradient, as `array_of`.
+
+    Raises `TypeError`, in the name of a function, for a tensor whose gradient would be lost.
+    """
+    if recording.enabled and isinstance(value, Variable) and value.requires_grad:
+        raise TypeError(
+            f"{name}: {argument} is not differentiable, got a tensor that requires a gradient; "
+            "detach() it first"
+        )
+    return array_of(value, backend, name)
+
+
 def check_ends_no_graph(data: Any, name: str = "Tensor") -> None:
     """Raise `RuntimeError` for recorded results, or a list of them, that a copy would cut off."""
     for value in data if isinstance(data, (list, tuple)) else (data,):

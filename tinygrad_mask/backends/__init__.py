@@ -1,6 +1,12 @@
 """The devices: `get_backend("cpu")` and what it offers."""
 
-from tinygrad_mask.backends.cpu import cpu_backend, get_num_threads, set_num_threads
+from tinygrad_mask.backends.cpu import (
+    cpu_backend,
+    get_num_threads,
+    is_winograd_enabled,
+    set_num_threads,
+    set_winograd,
+)
 from tinygrad_mask.backends.cuda import cuda_backend, cuda_is_available
 from tinygrad_mask.backends.emulator import emulator_backend
 from tinygrad_mask.backends.interface import (
@@ -22,8 +28,10 @@ __all__ = [
     "emulator_backend",
     "get_backend",
     "get_num_threads",
+    "is_winograd_enabled",
     "resolve_device",
     "set_num_threads",
+    "set_winograd",
 ]
 
 

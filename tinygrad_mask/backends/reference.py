@@ -5,6 +5,7 @@ A window that slides over an image is a strided view of it: `_windows` shows all
 part that the tap in row i and column j of the window meets.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_mask.backends.interface import Array, Backend, FusedActivation, Resize, Window
+
+_LONG_PRODUCT = 128
+"""The terms of a matrix product that are added in the operands' precision."""
 
 
 class ReferenceBackend(Backend):
@@ -40,10 +44,26 @@ class ReferenceBackend(Backend):
     ) -> Array:
         return self.asarray((rng.random(shape, dtype=np.float32) < p).astype(dtype))
 
+    # --- sums -------------------------------------------------------------------------------
+
+    def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
+        if x.dtype.kind != "f":
+            return x.sum(axis=axes, keepdims=keepdims, dtype=np.int64)
+        total = x.sum(axis=axes, keepdims=keepdims, dtype=np.float64)
+        return self.xp.asarray(total, dtype=x.dtype)
+
     # --- matrix products --------------------------------------------------------------------
 
     def matmul(self, x: Array, y: Array) -> Array:
-        return self.xp.matmul(x, y)
+        terms = x.shape[-1]
+        if terms <= _LONG_PRODUCT or x.dtype.kind != "f":
+            return self.xp.matmul(x, y)
+        # BLAS adds products one after the other; the sums of blocks of them lose less.
+        total = self.xp.zeros((*x.shape[:-1], y.shape[-1]), np.float64)
+        for first in range(0, terms, _LONG_PRODUCT):
+            some = slice(first, first + _LONG_PRODUCT)
+            total += self.xp.matmul(x[..., some], y[..., some, :])
+        return total.astype(x.dtype)
 
     def linear(
         self, x: Array, weight: Array, bias: Array | None, activation: FusedActivation
@@ -66,7 +86,7 @@ class ReferenceBackend(Backend):
         return (
             self.matmul(grad_output, weight.T) if needed[0] else None,
             self.matmul(x.T, grad_output) if needed[1] else None,
-            grad_output.sum(axis=0) if needed[2] else None,
+            self.sum(grad_output, (0,)) if needed[2] else None,
         )
 
     def _activate(self, x: Array, activation: FusedActivation) -> Array:
@@ -153,7 +173,7 @@ class ReferenceBackend(Backend):
             )
         ]
         grad_weight = self.xp.concatenate(gradients, axis=-1).reshape(weight_shape)
-        return grad_weight, grad_output.sum(axis=(0, 1, 2))
+        return grad_weight, self.sum(grad_output, (0, 1, 2))
 
     def _rows(self, x: Array, window: Window, groups: int) -> list[Array]:
         """The pixels under each window, copied, a group each: (N * P * Q, KH * KW * C / groups)."""
@@ -189,6 +209,10 @@ class ReferenceBackend(Backend):
     def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
         padded = self._pad(x, window, -np.inf)
         views = [_tap(padded, i, j, window) for i, j in _taps(window)]
+        # Where a tap meets the image: padding holds no maximum, even if all the pixels are -inf.
+        image = self._pad(self.xp.ones((1, *x.shape[1:3], 1), dtype=bool), window, False)
+        inside = [_tap(image, i, j, window) for i, j in _taps(window)]
+        any_inside = functools.reduce(self.xp.logical_or, inside)
         best = views[0].copy()
         for values in views[1:]:
             self.xp.maximum(best, values, out=best)  # a NaN stays
@@ -197,11 +221,13 @@ class ReferenceBackend(Backend):
         searching = self.xp.ones(best.shape, dtype=bool)
         is_nan = best != best
         any_nan = is_nan.any()
-        for values in views[:-1]:
-            searching &= values != best
+        for values, met in zip(views[:-1], inside, strict=False):
+            searching &= (values != best) | ~met
             if any_nan:
                 searching &= ~(is_nan & (values != values))
             taps += searching
+        if not any_inside.all():
+            taps *= any_inside  # the first tap of a window without a pixel
         return best, taps
 
     def max_pool2d_grad(
@@ -214,11 +240,11 @@ class ReferenceBackend(Backend):
 
     def avg_pool2d(self, x: Array, window: Window, count_include_pad: bool) -> Array:
         padded = self._pad(x, window, 0)
-        total = _tap(padded, 0, 0, window).copy()
-        for i, j in list(_taps(window))[1:]:
+        total = self.xp.zeros(_tap(padded, 0, 0, window).shape, np.float64)
+        for i, j in _taps(window):
             total += _tap(padded, i, j, window)
         total /= self._pixel_counts(x.shape, window, count_include_pad, x.dtype)
-        return total
+        return total.astype(x.dtype)
 
     def avg_pool2d_grad(
         self,
@@ -322,7 +348,10 @@ class ReferenceBackend(Backend):
 
     def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
         axes = tuple(range(x.ndim - 1))
-        return x.mean(axis=axes), x.var(axis=axes)
+        count = x.size // x.shape[-1]
+        mean = self.sum(x, axes) / count
+        centred = x - mean
+        return mean, self.sum(centred * centred, axes) / count
 
     def batch_norm_grad(
         self,
@@ -335,8 +364,8 @@ class ReferenceBackend(Backend):
     ) -> tuple[Array, Array, Array]:
         axes = tuple(range(x.ndim - 1))
         normalised = (x - mean) * inverse_std
-        grad_weight = (grad_output * normalised).sum(axis=axes)
-        grad_bias = grad_output.sum(axis=axes)
+        grad_weight = self.sum(grad_output * normalised, axes)
+        grad_bias = self.sum(grad_output, axes)
         grad_input = grad_output
         if training:
             # The batch's own mean and variance depend on x: Ioffe and Szegedy 2015, section 3.
@@ -349,7 +378,10 @@ class ReferenceBackend(Backend):
     ) -> tuple[Array, Array, Array]:
         n, pixels, channels = x.shape
         parts = x.reshape(n, pixels, groups, channels // groups)
-        mean, variance = parts.mean(axis=(1, 3)), parts.var(axis=(1, 3))
+        count = pixels * (channels // groups)
+        mean = self.sum(parts, (1, 3)) / count
+        centred = parts - mean[:, None, :, None]
+        variance = self.sum(centred * centred, (1, 3)) / count
         inverse_std = 1 / self.xp.sqrt(variance + eps)
         y = _normalised(x, mean, inverse_std)
         if weight is not None:
@@ -370,13 +402,14 @@ class ReferenceBackend(Backend):
         groups = mean.shape[1]
         parts = (n, pixels, groups, channels // groups)
         normalised = _normalised(x, mean, inverse_std)
-        grad_weight = (grad_output * normalised).sum(axis=(0, 1))
-        grad_bias = grad_output.sum(axis=(0, 1))
+        grad_weight = self.sum(grad_output * normalised, (0, 1))
+        grad_bias = self.sum(grad_output, (0, 1))
         # As in batch_norm_grad, with the mean over an image and group instead of the batch.
         grad = (grad_output if weight is None else grad_output * weight).reshape(parts)
         normalised = normalised.reshape(parts)
-        common = grad.mean(axis=(1, 3), keepdims=True)
-        along = (grad * normalised).mean(axis=(1, 3), keepdims=True)
+        count = pixels * (channels // groups)
+        common = self.sum(grad, (1, 3), True) / count
+        along = self.sum(grad * normalised, (1, 3), True) / count
         grad_input = (grad - common - normalised * along) * inverse_std[:, None, :, None]
         return grad_input.reshape(x.shape), grad_weight, grad_bias
 
@@ -396,7 +429,9 @@ class ReferenceBackend(Backend):
         if weight is not None:
             wanted *= weight
             normaliser = weight[target].sum()
-        loss = -(wanted * log_probabilities).sum() / normaliser
+        # A class that is not wanted does not count, even if its probability is 0.
+        losses = xp.where(wanted == 0, 0, wanted * log_probabilities)
+        loss = -self.sum(losses, (0, 1)) / normaliser
         gradient = exponentials / total * wanted.sum(axis=1, keepdims=True) - wanted
         return xp.asarray(loss, dtype=dtype), gradient / normaliser
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.autograd import Function, Node, sum_over
 from tinygrad_mask.backends import Array, FusedActivation
 from tinygrad_mask.functions.elementwise import exp, where
 from tinygrad_mask.functions.reduction import single_axis
@@ -135,7 +135,7 @@ class SoftmaxFunction(Function):
     @staticmethod
     def forward(ctx: Node, x: Array, axis: int) -> Array:
         y = ctx.xp.exp(_below_maximum(x, axis))
-        y /= y.sum(axis=axis, keepdims=True)
+        y /= ctx.backend.sum(y, (axis,), True)
         ctx.axis = axis
         ctx.save_for_backward(y)
         return y
@@ -144,7 +144,7 @@ class SoftmaxFunction(Function):
     def backward(ctx: Node, grad_output: Array) -> Array:
         (y,) = ctx.saved_tensors
         weighted = grad_output * y
-        return weighted - y * weighted.sum(axis=ctx.axis, keepdims=True)
+        return weighted - y * sum_over(weighted, (ctx.axis,), ctx.backend, keepdims=True)
 
     differentiable_backward = backward
 
@@ -158,7 +158,7 @@ class LogSoftmaxFunction(Function):
     def forward(ctx: Node, x: Array, axis: int) -> Array:
         xp = ctx.xp
         shifted = _below_maximum(x, axis)
-        y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+        y = shifted - xp.log(ctx.backend.sum(xp.exp(shifted), (axis,), True))
         ctx.axis = axis
         ctx.save_for_backward(y)
         return y
@@ -166,7 +166,7 @@ class LogSoftmaxFunction(Function):
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
         (y,) = ctx.saved_arrays
-        total = grad_output.sum(axis=ctx.axis, keepdims=True)
+        total = ctx.backend.sum(grad_output, (ctx.axis,), True)
         return grad_output - ctx.xp.exp(y) * total
 
     @staticmethod

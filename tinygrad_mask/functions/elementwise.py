@@ -436,8 +436,16 @@ def abs(x: "Tensor") -> "Tensor":
     return Abs.apply(x)
 
 
-def clip(x: "Tensor", low: float | None = None, high: float | None = None) -> "Tensor":
-    """Return x limited to [low, high]; raises `ValueError` if low exceeds high."""
+def clip(x: "Tensor", low: "Operand | None" = None, high: "Operand | None" = None) -> "Tensor":
+    """Return x limited to [low, high].
+
+    Bounds may be numbers, or tensors and arrays of x's dtype, which are broadcast and have
+    gradients of their own. At a bound the whole gradient goes to x. Raises `ValueError` if low, a
+    number, exceeds high, another.
+    """
+    if not all(v is None or isinstance(v, bool | int | float | np.generic) for v in (low, high)):
+        above = x if low is None else maximum(x, low)
+        return above if high is None else minimum(above, high)
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: expected low <= high, got {low} and {high}")
     return Clip.apply(x, low=low, high=high)

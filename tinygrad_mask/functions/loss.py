@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node, Variable, array_of, shape_of
+from tinygrad_mask.autograd import Function, Node, Variable, array_of, constant_of, shape_of
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.activation import sigmoid, softmax
 from tinygrad_mask.functions.likelihood import (
@@ -27,7 +27,8 @@ class SquaredError(Function):
     def forward(ctx: Node, prediction: Array, target: Array) -> Array:
         difference = prediction - target
         ctx.save_for_backward(difference, prediction, target)
-        return (difference * difference).sum() / (2 * len(prediction))
+        squares = difference * difference
+        return ctx.backend.sum(squares, tuple(range(squares.ndim))) / (2 * len(prediction))
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> tuple[Array, Array | None]:
@@ -87,9 +88,12 @@ class BinaryCrossEntropyWithLogits(Function):
     def forward(ctx: Node, logits: Array, target: Array) -> Array:
         xp = ctx.xp
         ctx.save_for_backward(logits, target)
-        # max(x, 0) - x y + log(1 + exp(-|x|)): the same, and neither exp nor log can overflow.
-        losses = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
-        return losses.mean()
+        # |x| times how wrong the sign of x is, plus log(1 + exp(-|x|)): the same, and neither exp
+        # nor log can overflow. An infinite x on the right side costs nothing.
+        size = xp.abs(logits)
+        wrong = xp.where(logits > 0, 1 - target, target)
+        losses = xp.where(wrong == 0, 0, wrong * size) + xp.log1p(xp.exp(-size))
+        return ctx.backend.sum(losses, tuple(range(losses.ndim))) / losses.size
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
@@ -178,7 +182,7 @@ def cross_entropy(
             f"cross_entropy: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
         )
     if weight is not None:
-        weight = array_of(weight, logits.backend)
+        weight = constant_of(weight, logits.backend, "cross_entropy", "weight")
         if weight.shape != (classes,) or weight.dtype != logits.dtype:
             raise ValueError(
                 f"cross_entropy: expected weights ({classes},) of dtype {logits.dtype}, "
@@ -205,7 +209,8 @@ def binary_cross_entropy_with_logits(
     """
     if weight is not None or pos_weight is not None or reduction != "mean":
         return general_binary_cross_entropy(logits, target, weight, pos_weight, reduction)
-    wanted = array_of(target, logits.backend)
+    name = "binary_cross_entropy_with_logits"
+    wanted = constant_of(target, logits.backend, name, "target")
     if wanted.shape != logits.shape or 0 in logits.shape:
         raise ValueError(
             "binary_cross_entropy_with_logits: expected logits and a target of one shape, not "

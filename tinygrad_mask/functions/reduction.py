@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.elementwise import exp
@@ -68,9 +66,7 @@ class Sum(Function):
     @staticmethod
     def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         ctx.axes, ctx.shape = axes, x.shape
-        # NumPy would add up uint8 in uint64, which no tensor can be.
-        dtype = None if x.dtype.kind == "f" else np.int64
-        return x.sum(axis=axes, keepdims=keepdims, dtype=dtype)
+        return ctx.backend.sum(x, axes, keepdims)
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
@@ -90,7 +86,7 @@ class Mean(Function):
     @staticmethod
     def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
         ctx.axes, ctx.shape = axes, x.shape
-        return x.mean(axis=axes, keepdims=keepdims)
+        return ctx.backend.sum(x, axes, keepdims) / math.prod(x.shape[a] for a in axes)
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
@@ -154,9 +150,10 @@ class Var(Function):
         ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool, correction: int
     ) -> Array:
         ctx.axes, ctx.count = axes, math.prod(x.shape[a] for a in axes) - correction
-        centred = x - x.mean(axis=axes, keepdims=True)
+        elements = math.prod(x.shape[a] for a in axes)
+        centred = x - ctx.backend.sum(x, axes, True) / elements
         ctx.save_for_backward(centred, x)  # x for a second derivative
-        return (centred * centred).sum(axis=axes, keepdims=keepdims) / ctx.count
+        return ctx.backend.sum(centred * centred, axes, keepdims) / ctx.count
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
@@ -183,7 +180,7 @@ class LogSumExp(Function):
         highest = x.max(axis=axes, keepdims=True)
         # An infinite maximum would turn the shift into NaN; unshifted it gives the right infinity.
         highest = xp.where(xp.isinf(highest), xp.zeros_like(highest), highest)
-        y = xp.log(xp.exp(x - highest).sum(axis=axes, keepdims=True)) + highest
+        y = xp.log(ctx.backend.sum(xp.exp(x - highest), axes, True)) + highest
         ctx.axes = axes
         ctx.save_for_backward(x, y)
         if keepdims:

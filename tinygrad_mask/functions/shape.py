@@ -79,7 +79,7 @@ class BroadcastTo(Function):
 
     @staticmethod
     def backward(ctx: Node, grad_output: Array) -> Array:
-        gradient: Array = sum_to_shape(grad_output, ctx.shape)
+        gradient: Array = sum_to_shape(grad_output, ctx.shape, ctx.backend)
         return gradient
 
     differentiable_backward = backward
