@@ -88,6 +88,39 @@ def test_binary_cross_entropy_at_the_ends(backend, logit, target, loss, gradient
     assert grad == pytest.approx(np.array([gradient]), abs=1e-6)
 
 
+@pytest.mark.parametrize("pos_weight", [1.0, 2.5])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("logit", "target", "positive", "negative"),
+    [(INF, 0, 0, INF), (INF, 1, 0, 0), (-INF, 0, 0, 0), (-INF, 1, INF, 0), (-1e38, 1, 1e38, 0)],
+)
+def test_the_general_binary_cross_entropy_at_the_ends(
+    logit, target, positive, negative, reduction, pos_weight
+):
+    got = F.binary_cross_entropy_with_logits(
+        Tensor(np.array([logit], np.float32)),
+        np.array([target], np.float32),
+        pos_weight=np.array([pos_weight], np.float32),
+        reduction=reduction,
+    )
+    assert got.numpy().item() == pytest.approx(pos_weight * positive + negative, rel=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_the_general_cross_entropy_with_a_masked_class(reduction):
+    x = Tensor(np.array([[0.0, -INF, 1.0]], np.float32), requires_grad=True)
+    weight = np.array([1, 0, 1], np.float32)
+    loss = F.cross_entropy(x, np.array([0]), weight=weight, reduction=reduction)
+    assert loss.numpy() == pytest.approx(1.3132616)
+    loss = F.cross_entropy(
+        x, np.array([0]), weight=weight, label_smoothing=0.3, reduction=reduction
+    )
+    # 0.7 and 0.1 for the target, 0.1 for the third class.
+    assert loss.numpy() == pytest.approx(0.8 * 1.3132616 + 0.1 * 0.3132616)
+    loss.sum().backward()
+    assert np.isfinite(x.grad.numpy()).all()
+
+
 @each_backend()
 def test_nan_is_not_hidden(backend):
     nan = float("nan")

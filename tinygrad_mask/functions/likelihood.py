@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_mask.autograd import Variable, array_of, is_grad_enabled
+from tinygrad_mask.autograd import Variable, array_of, constant_of
 from tinygrad_mask.functions.activation import log_softmax, softplus
 from tinygrad_mask.functions.elementwise import where
 from tinygrad_mask.functions.regression import reduce_losses
@@ -53,22 +53,13 @@ def class_weights(name: str, scores: "Tensor", weight: Any) -> "Array | None":
     """Return class weights (K,) as an array; raises if they do not fit or require a gradient."""
     if weight is None:
         return None
-    weights = _constant(name, "weight", weight, scores)
+    weights = constant_of(weight, scores.backend, name, "weight")
     if weights.shape != scores.shape[1:] or weights.dtype != scores.dtype:
         raise ValueError(
             f"{name}: expected weights {scores.shape[1:]} of dtype {scores.dtype}, "
             f"got {weights.shape} of {weights.dtype}"
         )
     return weights
-
-
-def _constant(name: str, argument: str, value: Any, like: "Tensor") -> "Array":
-    if isinstance(value, Variable) and value.requires_grad and is_grad_enabled():
-        raise TypeError(
-            f"{name}: {argument} is not differentiable, got a tensor that requires a gradient; "
-            "detach() it first"
-        )
-    return array_of(value, like.backend, name)
 
 
 def nll_loss(
@@ -110,7 +101,8 @@ def _hard(
     if label_smoothing:
         weighted = log_probabilities
         if weights is not None:
-            weighted = weighted * log_probabilities.wrap(weights)
+            # A class of weight 0 counts for nothing, even an impossible one.
+            weighted = where(weights != 0, weighted * log_probabilities.wrap(weights), 0.0)
         spread = where(keep, -weighted.sum(axis=1), 0.0)
         losses = (1 - label_smoothing) * losses + label_smoothing / weighted.shape[1] * spread
     if reduction != "mean":
@@ -167,23 +159,25 @@ def general_binary_cross_entropy(
 ) -> "Tensor":
     """Return `binary_cross_entropy_with_logits` in the cases for which there is no fast way.
 
-    With pos_weight p it is (1 - y) x + (1 + (p - 1) y) log(1 + exp(-x)), as in PyTorch.
+    With pos_weight p it is (1 - y) log(1 + exp(x)) + p y log(1 + exp(-x)), as in PyTorch; what is
+    multiplied by 0 counts for nothing, even if it is infinite.
     """
     name = "binary_cross_entropy_with_logits"
-    wanted = logits.wrap(_constant(name, "target", target, logits))
+    wanted = logits.wrap(constant_of(target, logits.backend, name, "target"))
     if wanted.shape != logits.shape:
         raise ValueError(
             f"{name}: expected logits and a target of one shape, "
             f"got {logits.shape} and {wanted.shape}"
         )
     # Up to 40 the logarithm differs from its asymptote by more than rounding.
-    positive = softplus(-logits, threshold=40.0)
+    positive = where(wanted.data != 0, wanted * softplus(-logits, threshold=40.0), 0.0)
+    negative = where(wanted.data != 1, (1 - wanted) * softplus(logits, threshold=40.0), 0.0)
     if pos_weight is not None:
-        share = logits.wrap(_constant(name, "pos_weight", pos_weight, logits))
-        positive = positive * (1 + (share - 1) * wanted)
-    losses = (1 - wanted) * logits + positive
+        share = constant_of(pos_weight, logits.backend, name, "pos_weight")
+        positive = positive * logits.wrap(share)
+    losses = positive + negative
     if weight is not None:
-        losses = losses * logits.wrap(_constant(name, "weight", weight, logits))
+        losses = losses * logits.wrap(constant_of(weight, logits.backend, name, "weight"))
     if losses.shape != logits.shape:
         raise ValueError(
             f"{name}: expected weights that broadcast to the logits {logits.shape}, "
