@@ -239,6 +239,16 @@ CASES = {
         "conv_transpose2d: expected a result of at least one pixel, got -1x-1 for an image of "
         "1x1 with padding 1",
     ),
+    "max_pool2d: nothing but padding": (
+        lambda: F.max_pool2d(zeros(1, 2, 2, 1), 2, padding=1, dilation=3),
+        ValueError,
+        r"max_pool2d: expected a pixel of the 2x2 image in each window, got dilation \(3, 3\) .*",
+    ),
+    "avg_pool2d: divisor_override": (
+        lambda: F.avg_pool2d(IMAGE, 2, divisor_override=0),
+        ValueError,
+        "avg_pool2d: expected divisor_override >= 1, got 0",
+    ),
     "adaptive_avg_pool2d: size": (
         lambda: F.adaptive_avg_pool2d(IMAGE, 0),
         ValueError,

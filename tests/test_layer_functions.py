@@ -26,6 +26,12 @@ CASES = {
     ),
     "embedding": (lambda w: F.embedding(np.array([[0, 3, 3], [1, 0, 3]]), w), [ROWS]),
     "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (2, 3)), [IMAGE]),
+    "max_pool2d, options": (
+        lambda x: F.max_pool2d(x, 2, 2, dilation=(1, 2), ceil_mode=True),
+        [IMAGE],
+    ),
+    "avg_pool2d, ceil_mode": (lambda x: F.avg_pool2d(x, 2, 2, 1, ceil_mode=True), [IMAGE]),
+    "avg_pool2d, divisor": (lambda x: F.avg_pool2d(x, 2, divisor_override=3), [IMAGE]),
     "conv_transpose2d": (
         lambda x, w, b: F.conv_transpose2d(
             x, w, b, stride=(2, 1), padding=1, output_padding=(1, 0)

@@ -329,3 +329,39 @@ def test_states_of_these_layers_are_exchanged():
     ours, theirs = pairs[0]
     expected = theirs(torch.from_numpy(swap(x).copy())).detach().numpy()
     np.testing.assert_allclose(swap(ours(Tensor(x)).numpy()), expected, rtol=1e-5, atol=1e-6)
+
+
+@given(
+    kind=st.sampled_from(["MaxPool2d", "AvgPool2d"]),
+    sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    padded=st.tuples(st.booleans(), st.booleans()),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    ceil_mode=st.booleans(),
+    include=st.booleans(),
+    divisor=st.one_of(st.none(), st.integers(1, 5)),
+    seed=st.integers(0, 99),
+)
+def test_pooling_options(
+    kind, sides, size, stride, padded, dilation, ceil_mode, include, divisor, seed
+):
+    padding = tuple(k // 2 if p else 0 for k, p in zip(size, padded, strict=True))
+    options = {"ceil_mode": ceil_mode}
+    if kind == "MaxPool2d":
+        options["dilation"] = dilation
+    else:
+        options |= {"count_include_pad": include, "divisor_override": divisor}
+        dilation = (1, 1)
+    for n, k, p, d in zip(sides, size, padding, dilation, strict=True):
+        assume(n + 2 * p >= d * (k - 1) + 1)
+        assume(d == 1 or p == 0)  # PyTorch has windows of nothing but padding there
+    x = np.random.default_rng(seed).standard_normal((2, *sides, 3))
+    mine, other = Tensor(x, requires_grad=True), torch.tensor(swap(x), requires_grad=True)
+    y = getattr(nn, kind)(size, stride, padding, **options)(mine)
+    expected = getattr(torch.nn, kind)(size, stride, padding, **options)(other)
+    np.testing.assert_allclose(swap(y.numpy()), expected.detach().numpy(), rtol=1e-12, atol=1e-14)
+    direction = np.random.default_rng(seed + 1).standard_normal(y.shape)
+    y.backward(direction)
+    expected.backward(torch.from_numpy(swap(direction).copy()))
+    np.testing.assert_allclose(swap(mine.grad.numpy()), other.grad.numpy(), rtol=1e-11, atol=1e-13)

@@ -137,12 +137,18 @@ class AvgPool2dGrad(GradientFunction):
 
 
 def _pooling_window(
-    name: str, x: "Tensor", kernel_size: Pair, stride: Pair | None, padding: Padding
+    name: str,
+    x: "Tensor",
+    kernel_size: Pair,
+    stride: Pair | None,
+    padding: Padding,
+    dilation: Pair = 1,
 ) -> Window:
     if x.ndim != 4:
         raise ValueError(f"{name}: expected an input of shape NHWC, got {x.shape}")
     size = as_pair(name, "kernel_size", kernel_size)
-    window = make_window(name, x.shape[1:3], size, size if stride is None else stride, padding)
+    strides = size if stride is None else stride
+    window = make_window(name, x.shape[1:3], size, strides, padding, dilation)
     # More than half a window of padding would make windows that hold nothing but padding.
     for (before, after), k in zip(window.padding, size, strict=True):
         if max(before, after) > k // 2:
@@ -150,38 +156,113 @@ def _pooling_window(
                 f"{name}: expected padding of at most half the window of {size[0]}x{size[1]}, "
                 f"got {window.padding}"
             )
+    if dilation != 1:
+        _check_dilated(name, x.shape[1:3], window)
     return window
 
 
+def _check_dilated(name: str, image: tuple[int, ...], window: Window) -> None:
+    """Raise `ValueError` if a dilated window reaches from padding to padding over the image."""
+    sides = zip(
+        image,
+        window.output_size(*image),
+        window.size,
+        window.stride,
+        window.padding,
+        window.dilation,
+        strict=True,
+    )
+    for n, count, k, s, (before, _), d in sides:
+        for position in range(count):
+            taps = range(position * s - before, position * s - before + k * d, d)
+            if not any(0 <= tap < n for tap in taps):
+                raise ValueError(
+                    f"{name}: expected a pixel of the {image[0]}x{image[1]} image in each window, "
+                    f"got dilation {window.dilation} with padding {window.padding}; pad less"
+                )
+
+
+def _up_to_the_end(image: tuple[int, ...], window: Window) -> Window:
+    """The window with so much padding at the end that a last, incomplete one fits (ceil_mode).
+
+    None that would start behind the image and its padding in front is added.
+    """
+    padding = []
+    for n, k, s, (before, after), d in zip(
+        image, window.size, window.stride, window.padding, window.dilation, strict=True
+    ):
+        reach = d * (k - 1) + 1
+        count = -(-(n + before + after - reach) // s) + 1
+        if (count - 1) * s >= n + before:
+            count -= 1
+        padding.append((before, max(after, (count - 1) * s + reach - n - before)))
+    return window._replace(padding=(padding[0], padding[1]))
+
+
 def max_pool2d(
-    x: "Tensor", kernel_size: Pair, *, stride: Pair | None = None, padding: Padding = 0
+    x: "Tensor",
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
 ) -> "Tensor":
     """Return the maximum of each window of `x` (N, H, W, C), of shape (N, P, Q, C).
 
     The stride is the window's size unless given; windows may overlap. Padding counts as minus
-    infinity and is at most half the window. NaN propagates; a tie gives the first maximum in
-    reading order the whole gradient. Raises `ValueError` where the arguments do not fit.
+    infinity and is at most half the window. With `ceil_mode` a last window that only partly fits
+    counts too. NaN propagates; a tie gives the first maximum in reading order the whole gradient.
+    Raises `ValueError` where the arguments do not fit.
     """
-    window = _pooling_window("max_pool2d", x, kernel_size, stride, padding)
+    window = _pooling_window("max_pool2d", x, kernel_size, stride, padding, dilation)
+    if ceil_mode:
+        window = _up_to_the_end(x.shape[1:3], window)
     return MaxPool2dFunction.apply(x, window=window)
 
 
 def avg_pool2d(
     x: "Tensor",
     kernel_size: Pair,
-    *,
     stride: Pair | None = None,
     padding: Padding = 0,
+    ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> "Tensor":
     """Return the mean of each window of `x` (N, H, W, C), of shape (N, P, Q, C).
 
     The stride is the window's size unless given; windows may overlap. Padding is at most half the
-    window; it counts as zeros, or, without `count_include_pad`, not at all. Raises `ValueError`
-    where the arguments do not fit.
+    window; it counts as zeros, or, without `count_include_pad`, not at all. With `ceil_mode` a last
+    window that only partly fits counts too; what of it lies behind the padding does not count.
+    `divisor_override` takes the place of the number of pixels that sums are divided by. Raises
+    `ValueError` where the arguments do not fit.
     """
     window = _pooling_window("avg_pool2d", x, kernel_size, stride, padding)
-    return AvgPool2dFunction.apply(x, window=window, count_include_pad=count_include_pad)
+    if divisor_override is not None and not divisor_override >= 1:
+        raise ValueError(f"avg_pool2d: expected divisor_override >= 1, got {divisor_override}")
+    image, inner = x.shape[1:3], window
+    if ceil_mode:
+        window = _up_to_the_end(image, window)
+    if divisor_override is None and (window == inner or not count_include_pad):
+        return AvgPool2dFunction.apply(x, window=window, count_include_pad=count_include_pad)
+    # The mean over whole windows, times what it was divided by too often.
+    means: Tensor = AvgPool2dFunction.apply(x, window=window, count_include_pad=True)
+    whole = window.size[0] * window.size[1]
+    if divisor_override is not None:
+        return means * (whole / divisor_override)
+    rows, columns = (
+        [min(k, n + before + after - p * s) for p in range(count)]
+        for n, count, k, s, (before, after) in zip(
+            image,
+            window.output_size(*image),
+            window.size,
+            window.stride,
+            inner.padding,
+            strict=True,
+        )
+    )
+    factors = whole / np.outer(rows, columns)[:, :, None]
+    return means * x.wrap(x.backend.asarray(factors.astype(x.dtype)))
 
 
 def global_avg_pool2d(x: "Tensor") -> "Tensor":

@@ -143,6 +143,8 @@ def test_a_layer_without_translation():
     ("layer", "message"),
     [
         (nn.Flatten(2), "a Flatten of some of the axes"),
+        (nn.MaxPool2d(2, ceil_mode=True), "pooling with dilation, ceil_mode or divisor_override"),
+        (nn.MaxPool2d(2, dilation=2), "pooling with dilation, ceil_mode or divisor_override"),
         (nn.BatchNorm(3, track_running_stats=False), "a BatchNorm without running"),
     ],
 )

@@ -178,6 +178,12 @@ def _conv2d(graph: _Graph, module: nn.Conv2d, value: _Value) -> _Value:
 
 def _pooling(operator: str) -> Callable[[_Graph, Any, _Value], _Value]:
     def translate(graph: _Graph, module: nn.MaxPool2d | nn.AvgPool2d, value: _Value) -> _Value:
+        others = [getattr(module, k, None) for k in ("ceil_mode", "divisor_override")]
+        if any(others) or getattr(module, "dilation", 1) != 1:
+            raise UsageError(
+                f"{module.describe()}: pooling with dilation, ceil_mode or divisor_override cannot "
+                "be exported to ONNX"
+            )
         value = graph.laid_out(value, "NCHW")
         size = as_pair(operator, "kernel_size", module.kernel_size)
         stride = size if module.stride is None else as_pair(operator, "stride", module.stride)
