@@ -131,3 +131,10 @@ def test_a_shell_gets_completions(line, expected, tmp_path):
     assert {word.strip() for word in expected} <= found
     if line != "tinygrad-mask ":
         assert found == {word.strip() for word in expected}
+
+
+def test_kernels_says_what_to_type_next():
+    result = run("kernels")
+    assert result.returncode == 0
+    assert result.stdout.startswith("cpu: ")
+    assert result.stderr.splitlines()[-1].startswith("next: tinygrad-mask kernels check")

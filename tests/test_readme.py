@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_mask import cli
+from tinygrad_mask.masks.labels import LABELS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -15,7 +16,7 @@ def blocks(language):
 
 
 def test_the_library_in_15_lines(capsys):
-    [code] = blocks("python")
+    code, _ = blocks("python")
     assert code.count("\n") <= 15
     exec(code, {})
     loss, accuracy = map(float, capsys.readouterr().out.split())
@@ -23,10 +24,22 @@ def test_the_library_in_15_lines(capsys):
     assert accuracy > 0.9
 
 
+def test_one_call_says_how_a_mask_is_worn(capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    _, code = blocks("python")
+    exec(code, {})
+    label, probability = capsys.readouterr().out.split()
+    assert label in LABELS
+    assert 1 / 3 < float(probability) <= 1
+
+
 def test_links_lead_somewhere():
     links = re.findall(r"\]\(([^)]+)\)", README)
-    files = [link for link in links if not link.startswith("http")]
+    files = [link for link in links if not link.startswith(("http", "#"))]
     assert files
+    headings = re.findall(r"^#+ (.*)$", README, flags=re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(anchors)
     for link in files:
         assert (Path(__file__).parents[1] / link).exists(), link
 

@@ -116,6 +116,7 @@ def _entries(model: nn.Module, flattened: Mapping[str, int]) -> Iterator[_Entry]
         if isinstance(module, nn.Linear) and own == "weight":
             yield _linear(name, channels.get(prefix, 1))
         elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and own == "weight":
+            # In both, the last two axes are PyTorch's first two, exchanged.
             yield _Entry(name, lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
         elif tensor.ndim <= 1 or isinstance(module, nn.Embedding):
             yield _Entry(name)
@@ -193,13 +194,14 @@ def _walk(
         before.channels, before.flattened = module.weight.shape[-1], False
         before.certain = ordered
     elif isinstance(module, nn.ConvTranspose2d):
-        before.channels, before.flattened = module.weight.shape[2] * module.groups, False
-        before.certain = ordered
+        before.channels = module.weight.shape[2] * module.groups
+        before.flattened, before.certain = False, ordered
     elif isinstance(module, nn.Embedding):
-        before.channels, before.flattened = module.weight.shape[1], False
-        before.certain = ordered
+        # Its vectors are flattened in the same order on both sides, unlike images.
+        before.channels, before.flattened, before.certain = None, False, False
     elif isinstance(module, nn.Flatten):
         before.flattened = True
+        before.certain = before.certain and (module.start_dim, module.end_dim) == (1, -1)
     elif isinstance(module, nn.Linear):
         inputs, outputs = module.weight.shape
         if name not in found and inputs != before.channels:

@@ -120,6 +120,36 @@ def test_what_pytorch_is_given_shares_no_memory():
         assert array.tobytes() == before[name].tobytes()
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolutions_and_normalisations(groups):
+    def network(modules):
+        return modules.Sequential(
+            modules.ConvTranspose2d(4, 6, 3, stride=2, padding=1, groups=groups),
+            modules.GroupNorm(2, 6),
+            modules.ReLU(),
+            modules.ConvTranspose2d(6, 4, (2, 3), bias=False),
+            modules.Flatten(),
+            modules.Linear(4 * 8 * 13, 5),
+            modules.LayerNorm(5),
+        )
+
+    ours, theirs = network(nn), network(torch.nn)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.uniform_(-1, 1)
+    ours.load_state_dict(convert.from_torch(theirs.state_dict(), ours))
+    assert_equal_outputs(ours, theirs, channels=4, size=4)
+    back = convert.to_torch(ours)
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(back[name], tensor)
+
+
+def test_an_embedding_is_the_same_on_both_sides():
+    theirs, ours = torch.nn.Embedding(5, 5), nn.Embedding(5, 5)
+    ours.load_state_dict(convert.from_torch(theirs.state_dict(), ours))
+    np.testing.assert_array_equal(ours.weight.numpy(), theirs.weight.detach().numpy())
+
+
 def test_a_square_weight_is_transposed():
     theirs = torch.nn.Linear(3, 3)
     ours = nn.Linear(3, 3)
@@ -185,6 +215,8 @@ class Doubled(nn.Module):
         ([nn.Flatten(), nn.Linear(12, 2)], "1"),  # of which channels, nothing says
         ([Doubled(), nn.Flatten(), nn.Linear(8 * 100, 2)], "2"),
         ([nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 25 + 1, 2)], "2"),
+        ([nn.Conv2d(3, 4, 3), nn.Flatten(2), nn.Linear(4 * 25, 2)], "2"),
+        ([nn.Embedding(9, 4), nn.Flatten(), nn.Linear(4 * 6, 2)], "2"),  # are no images
         ([nn.Linear(3, 4), Doubled(), nn.Linear(8, 2)], "2"),
     ],
 )

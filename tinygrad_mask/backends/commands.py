@@ -72,6 +72,7 @@ def kernels_command(arguments: argparse.Namespace) -> None:
         print(f"  {why}")
     for variable, value in found["environment"].items():
         print(f"  {variable}: {'not set' if value is None else value}")
+    print("next: tinygrad-mask kernels check --help, to check CUDA kernels here", file=sys.stderr)
 
 
 def describe_kernels() -> dict[str, Any]:

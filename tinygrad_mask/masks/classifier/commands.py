@@ -16,7 +16,7 @@ from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
 from tinygrad_mask.masks.classifier.runs.slides_protocol import run_slides_protocol
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES
 from tinygrad_mask.masks.crops import CropSettings
-from tinygrad_mask.masks.datasets import parse_classes
+from tinygrad_mask.masks.datasets import SYNTHETIC_COUNT, parse_classes
 from tinygrad_mask.masks.errors import UsageError
 
 _DATA_HELP = (
@@ -162,6 +162,11 @@ def train_command(arguments: argparse.Namespace) -> None:
         else:
             cross_validation.resume(arguments.resume, arguments.design)
         return
+    if arguments.data is None:
+        print(
+            f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "
+            "--data FOLDER names real ones\n"
+        )
     kind = arguments.model or arguments.default_model
     chosen = {name: getattr(arguments, name) for name in _RECIPE_OPTIONS}
     crops = CropSettings()

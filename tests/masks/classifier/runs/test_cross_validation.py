@@ -42,9 +42,8 @@ def loaded(labels, groups, judged, sizes=None):
     n = len(truth)
     sizes = np.full(n, 30, np.float32) if sizes is None else np.asarray(sizes, np.float32)
     crops = np.zeros((n, 4, 4, 3), np.uint8)
-    faces = FaceSet(
-        (None,) * len(labels), crops, truth, photograph, truth * 0, sizes, np.zeros((0, 4))
-    )
+    hashes = np.zeros((len(labels), 4), np.uint64)
+    faces = FaceSet((None,) * len(labels), crops, truth, photograph, truth * 0, sizes, hashes)
     return LoadedData(faces, np.asarray(groups), np.asarray(judged), DataIssues())
 
 

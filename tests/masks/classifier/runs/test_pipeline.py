@@ -116,6 +116,14 @@ class TestTrain:
         assert train == "next: tinygrad-mask train --data FOLDER_OF_PHOTOGRAPHS"
         assert predict.startswith("or:   tinygrad-mask predict PICTURE")
 
+    def test_without_data_the_faces_are_drawn_and_it_says_so(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("tinygrad_mask.masks.datasets.SYNTHETIC_COUNT", 24)
+        arguments = ["--image-size", "8", "--epochs", "1", "--out", str(tmp_path / "a")]
+        assert cli.main(["train", *arguments]) == 0
+        output = capsys.readouterr().out
+        assert output.startswith("without --data: training on 1,000 drawn photographs; ")
+        assert "synthetic           24" in output
+
     def test_resume_takes_no_settings(self, run, capsys):
         assert cli.main(["train", "--resume", str(run), "--lr", "1"]) == 2
         assert "takes no others, got --lr" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,10 @@ def _run(
     )
     _write_results(result, judgement, data, RunFolder(out))
     print(f"\n{format_result(result, judgement)}\n\n{out}: predictions, report and pictures")
+    print(
+        "next: tinygrad-mask train with the same options but --cross-validate, for a model to use",
+        file=sys.stderr,
+    )
     return result
 
 

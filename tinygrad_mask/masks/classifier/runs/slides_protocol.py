@@ -1,10 +1,12 @@
 """The experiment of the slides under its own protocol, and today's recipe under the same.
 
-The slides ('Detecting Improper Mask Wearing Using Convolutional Neural Networks', 2022) held back a
-fifth of the faces, drawn at random, and trained a network of three convolutions and poolings for 20
-epochs: training accuracy 1.00, validation accuracy 0.8462, on Larxel's data and those of Humans in
-the Loop together. What they do not tell (size of the input, channels, optimiser) is here that of
-the introductions to Keras of their time: Adam at its default rate, batches of 32, nothing varied.
+The slides are those of a course project that this package began with ('Detecting Improper Mask
+Wearing Using Convolutional Neural Networks', Park, Zhang, Zhang and Zhu, Emory University, 2022).
+They held back a fifth of the faces, drawn at random, and trained a network of three convolutions
+and poolings for 20 epochs: training accuracy 1.00, validation accuracy 0.8462, on Larxel's data
+and those of Humans in the Loop together. What they do not tell (size of the input, channels,
+optimiser) is here that of the introductions to Keras of their time: Adam at its default rate,
+batches of 32, nothing varied.
 
 Drawn by face, faces of one photograph are on both sides, and so is nearly every photograph: what a
 model learns by heart of its light and its background helps it in validation. Cross-validation by
@@ -13,6 +15,7 @@ photograph (`cross_validation.py`) is the honest figure.
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -93,6 +96,11 @@ def run_slides_protocol(
     report = protocol_report(runs, shared)
     write_file(out / "report.md", f"# The slides' protocol\n\n{report}\n".encode())
     print(f"\n{report}\n\n{out}: curves and figures")
+    print(
+        "next: tinygrad-mask train --cross-validate 5, which never judges a photograph that it "
+        "has trained on",
+        file=sys.stderr,
+    )
     return runs
 
 
