@@ -160,8 +160,11 @@ def model_card(content: Mapping[str, Any], pictures: Sequence[str]) -> str:
         "leaves the nose or the mouth free) and `none`. It is asked about "
         f"{asked}. It does not find faces.",
         "```python\nfrom tinygrad_mask.masks import load_pretrained\n\n"
-        "classifier = load_pretrained()\n```",
-        "On the command line `pretrained` stands for it wherever a model is asked for.",
+        "classifier = load_pretrained()\n"
+        'print(classifier.predict("face.jpg"))  # or a Pillow image, or an RGB array\n```',
+        "On the command line `pretrained` stands for it wherever a model is asked for. The file "
+        "also holds the hashes of the photographs that it was trained on: `tinygrad-mask evaluate` "
+        "leaves these and their copies out.",
         "It is meant for counting how masks are worn, for reminders at a door, and for teaching; "
         "not for decisions about a person that nobody looks at again. It says nothing about who "
         "somebody is.",

@@ -63,8 +63,8 @@ def test_predict_does_not_import_what_it_does_not_need(picture):
         "import sys\n"
         "from tinygrad_mask import cli\n"
         f"assert cli.main(['predict', {picture!r}]) == 0\n"
-        "heavy = ('matplotlib', 'onnx')\n"
-        "print([name for name in sys.modules if name.split('.')[0] in heavy])\n"
+        "heavy = ('matplotlib', 'onnx', 'tqdm', 'tinygrad_mask.masks.datasets.drawing')\n"
+        "print([name for name in sys.modules if name.startswith(heavy)])\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]", result.stderr
@@ -138,3 +138,10 @@ def test_kernels_says_what_to_type_next():
     assert result.returncode == 0
     assert result.stdout.startswith("cpu: ")
     assert result.stderr.splitlines()[-1].startswith("next: tinygrad-mask kernels check")
+
+
+def test_exporting_into_a_missing_folder_names_the_folder(tmp_path, capsys):
+    path = tmp_path / "missing" / "model.onnx"
+    assert cli.main(["export", "pretrained", "--onnx", str(path)]) == 1
+    error = f"error: {path}: the folder {path.parent} does not exist; create it first\n"
+    assert capsys.readouterr().err == error

@@ -115,9 +115,9 @@ def predict_command(arguments: argparse.Namespace) -> int:
 
 def export_command(arguments: argparse.Namespace) -> None:
     """Write a model as ONNX."""
+    check_folder(arguments.onnx)  # before the work, not after it
     from tinygrad_mask.masks.classifier.inference.onnx_export import to_onnx
 
-    check_folder(arguments.onnx)  # before the work, not after it
     classifier = Classifier.load(arguments.model)
     write_file(arguments.onnx, to_onnx(classifier))
     size = classifier.crops.size

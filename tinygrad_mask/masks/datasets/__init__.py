@@ -16,7 +16,6 @@ from tinygrad_mask.masks.datasets.humans_in_the_loop import (
 from tinygrad_mask.masks.datasets.larxel import is_larxel, read_larxel
 from tinygrad_mask.masks.datasets.pascal_voc import annotation_files, read_pascal_voc
 from tinygrad_mask.masks.datasets.records import Box, Face, Photograph, PhotographFile
-from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.errors import UsageError
 
 __all__ = [
@@ -85,6 +84,9 @@ def open_dataset(
     Raises `UsageError`, in one line, where there is no data set or none that can be used.
     """
     if str(path).partition(":")[0] == "synthetic":
+        # Only here: what draws faces takes long to import, and most programs draw none.
+        from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+
         return list(synthetic_photographs(_synthetic_count(str(path)), seed))
     folder = Path(path)
     entries = _entries(folder)
