@@ -1,14 +1,11 @@
-"""The devices: `get_backend("cpu")` and what it offers."""
+"""The devices: `get_backend("cpu")` and what it offers.
 
-from tinygrad_mask.backends.cpu import (
-    cpu_backend,
-    get_num_threads,
-    is_winograd_enabled,
-    set_num_threads,
-    set_winograd,
-)
-from tinygrad_mask.backends.cuda import cuda_backend, cuda_is_available
-from tinygrad_mask.backends.emulator import emulator_backend
+A device is loaded when it is first used: who computes on the CPU never loads the emulator.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tinygrad_mask.backends.interface import (
     Array,
     Backend,
@@ -17,6 +14,15 @@ from tinygrad_mask.backends.interface import (
     Resize,
     Window,
 )
+
+if TYPE_CHECKING:
+    from tinygrad_mask.backends.cpu import (
+        get_num_threads,
+        is_winograd_enabled,
+        set_num_threads,
+        set_winograd,
+    )
+    from tinygrad_mask.backends.emulator import emulator_backend
 
 __all__ = [
     "Array",
@@ -35,6 +41,24 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "emulator_backend": "emulator",
+    "get_num_threads": "cpu",
+    "is_winograd_enabled": "cpu",
+    "set_num_threads": "cpu",
+    "set_winograd": "cpu",
+}
+"""The modules of the names that are loaded on first use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
 def get_backend(device: "str | Backend") -> Backend:
     """Return the backend of a device: `cpu`, `cuda`, `emulator` (which executes the kernels of
     `cuda` on the host, slowly), or `auto` for the fastest that is there.
@@ -44,12 +68,18 @@ def get_backend(device: "str | Backend") -> Backend:
     if isinstance(device, Backend):
         return device
     if device == "cpu":
+        from tinygrad_mask.backends.cpu import cpu_backend
+
         return cpu_backend()
-    if device == "auto":
-        return cuda_backend() if cuda_is_available() else cpu_backend()
-    if device == "cuda":
-        return cuda_backend()
+    if device in ("auto", "cuda"):
+        from tinygrad_mask.backends.cuda import cuda_backend, cuda_is_available
+
+        return (
+            get_backend("cpu") if device == "auto" and not cuda_is_available() else cuda_backend()
+        )
     if device == "emulator":
+        from tinygrad_mask.backends.emulator import emulator_backend
+
         return emulator_backend()
     raise DeviceError(f"device: expected 'auto', 'cpu', 'cuda' or 'emulator', got {device!r}")
 

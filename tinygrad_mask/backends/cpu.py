@@ -1,8 +1,8 @@
 """NumPy arrays and the compiled kernels of `kernels/cpu`.
 
-The same kernels are compiled once an instruction set; the best that the processor can run is taken,
-or the one that `TINYGRAD_MASK_KERNELS` names. What has no compiled kernel (integers, products of
-more than two axes) runs as in the reference, whose meaning all have.
+The same kernels are compiled once per instruction set; the best that the processor can run is
+chosen, or the one that `TINYGRAD_MASK_KERNELS` names. `CpuBackend.implementations` lists which
+operations have a compiled kernel, and `exceptions` for which arguments they do not use it.
 """
 
 import importlib
@@ -10,15 +10,23 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_mask.backends.interface import Array, DeviceError, FusedActivation, Resize, Window
+from tinygrad_mask.backends.interface import (
+    Array,
+    Backend,
+    DeviceError,
+    FusedActivation,
+    Implementation,
+    Resize,
+    Window,
+)
 from tinygrad_mask.backends.reference import ReferenceBackend
 
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
@@ -71,7 +79,7 @@ def available_instruction_sets() -> list[str]:
 
 
 @cache
-def cpu_backend() -> ReferenceBackend:
+def cpu_backend() -> Backend:
     """Return the backend of device `cpu`: the best kernels, or those of `TINYGRAD_MASK_KERNELS`.
 
     Raises `DeviceError` for a name that is none or kernels that are not to be had; warns, and takes
@@ -231,10 +239,54 @@ def _is_float(array: Array) -> bool:
     return array.dtype in _FLOATS
 
 
-class CpuBackend(ReferenceBackend):
+class CpuBackend(Backend):
     """NumPy arrays, and kernels compiled for an instruction set (see `INSTRUCTION_SETS`)."""
 
+    name = "cpu"
+    xp = np
+    implementations: ClassVar[Mapping[str, Implementation]] = {
+        "sum": Implementation.HAND_WRITTEN,
+        "matmul": Implementation.HAND_WRITTEN,
+        "linear": Implementation.HAND_WRITTEN,
+        "linear_grad": Implementation.HAND_WRITTEN,
+        "conv2d": Implementation.HAND_WRITTEN,
+        "conv2d_grad_input": Implementation.HAND_WRITTEN,
+        "conv2d_grad_weight": Implementation.HAND_WRITTEN,
+        "max_pool2d": Implementation.HAND_WRITTEN,
+        "max_pool2d_grad": Implementation.HAND_WRITTEN,
+        "avg_pool2d": Implementation.HAND_WRITTEN,
+        "avg_pool2d_grad": Implementation.HAND_WRITTEN,
+        "interpolate": Implementation.HAND_WRITTEN,
+        "interpolate_grad": Implementation.HAND_WRITTEN,
+        "sigmoid": Implementation.HAND_WRITTEN,
+        "sigmoid_grad": Implementation.HAND_WRITTEN,
+        "tanh": Implementation.HAND_WRITTEN,
+        "tanh_grad": Implementation.HAND_WRITTEN,
+        "relu": Implementation.HAND_WRITTEN,
+        "relu_grad": Implementation.HAND_WRITTEN,
+        "leaky_relu": Implementation.HAND_WRITTEN,
+        "leaky_relu_grad": Implementation.HAND_WRITTEN,
+        "silu": Implementation.HAND_WRITTEN,
+        "silu_grad": Implementation.HAND_WRITTEN,
+        "batch_norm": Implementation.HAND_WRITTEN,
+        "batch_norm_statistics": Implementation.HAND_WRITTEN,
+        "batch_norm_grad": Implementation.HAND_WRITTEN,
+        "group_norm": Implementation.HAND_WRITTEN,
+        "group_norm_grad": Implementation.HAND_WRITTEN,
+        "cross_entropy": Implementation.HAND_WRITTEN,
+        "scatter_add": Implementation.REFERENCE,
+        "sgd_update": Implementation.HAND_WRITTEN,
+        "adam_update": Implementation.HAND_WRITTEN,
+    }
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "matmul": "integers, and stacks of short products: reference",
+        "sum": "integers, few terms, and contiguous terms: array library",
+        "max_pool2d": "integers: reference",
+        "relu": "integers: reference",
+    }
+
     def __init__(self, instruction_set: str) -> None:
+        self.reference = ReferenceBackend()
         self.instruction_set = instruction_set
         self.kernels = load_kernels(instruction_set)
         count = get_num_threads()
@@ -247,12 +299,20 @@ class CpuBackend(ReferenceBackend):
     def computing(self) -> AbstractContextManager[None]:
         return _Computing(self.kernels)
 
+    # --- moving data ------------------------------------------------------------------------
+
+    def asarray(self, host: Array) -> Array:
+        return np.asarray(host)
+
+    def to_host(self, array: Array) -> Array:
+        return array
+
     # --- sums -------------------------------------------------------------------------------
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         reduced = math.prod([x.shape[a] for a in axes])
         if not _is_float(x) or x.size == 0:
-            return super().sum(x, axes, keepdims)
+            return self.reference.sum(x, axes, keepdims)
         if reduced <= _SHORT_SUM:
             return x.sum(axis=axes, keepdims=keepdims)
         shape = x.shape
@@ -311,10 +371,10 @@ class CpuBackend(ReferenceBackend):
 
     def matmul(self, x: Array, y: Array) -> Array:
         if not _is_float(x):
-            return super().matmul(x, y)
+            return self.reference.matmul(x, y)
         if x.ndim != 2 or y.ndim != 2:
             if x.shape[-1] <= _SHORT_PRODUCT or x.shape[:-2] != y.shape[:-2]:
-                return super().matmul(x, y)
+                return self.reference.matmul(x, y)
             z = np.empty((*x.shape[:-1], y.shape[-1]), x.dtype)
             for k in np.ndindex(x.shape[:-2]):
                 z[k] = self.matmul(x[k], y[k])
@@ -327,6 +387,24 @@ class CpuBackend(ReferenceBackend):
         else:
             self.kernels.matmul(_dense(x), _dense(y), False, None, "none", z)
         return z
+
+    def linear_grad(
+        self,
+        grad_output: Array,
+        x: Array,
+        weight: Array,
+        activation: FusedActivation,
+        y: Array | None,
+        needed: tuple[bool, bool, bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        if activation != "none":
+            assert y is not None
+            grad_output = self._apply_grad(activation, grad_output, y)
+        return (
+            self.matmul(grad_output, weight.T) if needed[0] else None,
+            self.matmul(x.T, grad_output) if needed[1] else None,
+            self.sum(grad_output, (0,)) if needed[2] else None,
+        )
 
     # --- convolution ------------------------------------------------------------------------
 
@@ -390,7 +468,7 @@ class CpuBackend(ReferenceBackend):
 
     def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
         if not _is_float(x):
-            return super().max_pool2d(x, window)
+            return self.reference.max_pool2d(x, window)
         n, h, w, c = x.shape
         shape = (n, *window.output_size(h, w), c)
         y = np.empty(shape, x.dtype)
@@ -464,7 +542,7 @@ class CpuBackend(ReferenceBackend):
         return self._apply_grad("tanh", grad_output, y)
 
     def relu(self, x: Array) -> Array:
-        return self._apply("relu", x) if _is_float(x) else super().relu(x)
+        return self._apply("relu", x) if _is_float(x) else self.reference.relu(x)
 
     def relu_grad(self, grad_output: Array, y: Array) -> Array:
         return self._apply_grad("relu", grad_output, y)
@@ -556,7 +634,10 @@ class CpuBackend(ReferenceBackend):
         loss = self.kernels.cross_entropy(_dense(logits), target, weight, label_smoothing, gradient)
         return np.asarray(loss, logits.dtype), gradient
 
-    # --- updates ------------------------------------------------------------------------------
+    # --- scattering and updates ---------------------------------------------------------------
+
+    def scatter_add(self, grad_output: Array, shape: tuple[int, ...], index: Any) -> Array:
+        return self.reference.scatter_add(grad_output, shape, index)
 
     def sgd_update(
         self,

@@ -9,9 +9,10 @@ width, C channels of the input, O of the output, P and Q height and width of the
 import functools
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, NamedTuple, TypeAlias
+from enum import Enum
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -67,6 +68,14 @@ class Resize(NamedTuple):
     """Whether the centers of the corner pixels, rather than their outer corners, coincide."""
 
 
+class Implementation(Enum):
+    """What computes an operation on a device."""
+
+    HAND_WRITTEN = "hand-written"  # a kernel of kernels/cpu or kernels/cuda
+    ARRAY_LIBRARY = "array library"  # NumPy or CuPy
+    REFERENCE = "reference"  # the formula of reference.py, in NumPy or CuPy
+
+
 class Backend(ABC):
     """One device: its array module `xp` and its kernels."""
 
@@ -78,6 +87,13 @@ class Backend(ABC):
 
     asynchronous: bool = False
     """Whether a kernel's results may still be on their way when it returns; reading them waits."""
+
+    implementations: ClassVar[Mapping[str, Implementation]]
+    """What computes each of `OPERATIONS`. No device inherits the kernels of another: a backend
+    defines every operation itself, and a reference formula is called where it is used."""
+
+    exceptions: ClassVar[Mapping[str, str]] = {}
+    """The operations that are computed otherwise for some arguments: which, and by what."""
 
     # --- copying and pickling ---------------------------------------------------------------
 
@@ -118,11 +134,14 @@ class Backend(ABC):
     def to_host(self, array: Array) -> Array:
         """Return an array of this device as a NumPy array; may share memory."""
 
-    @abstractmethod
     def bernoulli(
         self, rng: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
     ) -> Array:
-        """Draw an array of zeros and ones that is 1 with probability `p`, on this device."""
+        """Draw an array of zeros and ones that is 1 with probability `p`.
+
+        Drawn on the host, so that a generator gives the same on every device.
+        """
+        return self.asarray((rng.random(shape, dtype=np.float32) < p).astype(dtype))
 
     def capture(self, step: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
         """Return a function that does what `step` does, which a device may record and replay.
@@ -398,3 +417,12 @@ class Backend(ABC):
 
         `steps` says of each parameter which step this is, from 1.
         """
+
+
+OPERATIONS = tuple(
+    name
+    for name, method in vars(Backend).items()
+    if getattr(method, "__isabstractmethod__", False)
+    and name not in ("computing", "asarray", "to_host")
+)
+"""The operations that every device computes, by a kernel or otherwise."""

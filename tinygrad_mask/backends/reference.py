@@ -12,17 +12,28 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_mask.backends.interface import Array, Backend, FusedActivation, Resize, Window
+from tinygrad_mask.backends.interface import (
+    OPERATIONS,
+    Array,
+    Backend,
+    FusedActivation,
+    Implementation,
+    Resize,
+    Window,
+)
 
 _LONG_PRODUCT = 128
 """The terms of a matrix product that are added in the operands' precision."""
 
 
 class ReferenceBackend(Backend):
-    """NumPy arrays and NumPy kernels."""
+    """NumPy arrays and NumPy kernels; or those of another array module with NumPy's interface."""
 
     name = "cpu"
-    xp = np
+    implementations = dict.fromkeys(OPERATIONS, Implementation.REFERENCE)
+
+    def __init__(self, xp: Any = np) -> None:
+        self.xp = xp
 
     # --- computing --------------------------------------------------------------------------
 
@@ -38,11 +49,6 @@ class ReferenceBackend(Backend):
 
     def to_host(self, array: Array) -> Array:
         return array
-
-    def bernoulli(
-        self, rng: np.random.Generator, p: float, shape: tuple[int, ...], dtype: Any
-    ) -> Array:
-        return self.asarray((rng.random(shape, dtype=np.float32) < p).astype(dtype))
 
     # --- sums -------------------------------------------------------------------------------
 
@@ -438,8 +444,8 @@ class ReferenceBackend(Backend):
     # --- scattering and updates ---------------------------------------------------------------
 
     def scatter_add(self, grad_output: Array, shape: tuple[int, ...], index: Any) -> Array:
-        grad_input = np.zeros(shape, dtype=grad_output.dtype)
-        np.add.at(grad_input, index, grad_output)
+        grad_input = self.xp.zeros(shape, dtype=grad_output.dtype)
+        self.xp.add.at(grad_input, index, grad_output)
         return grad_input
 
     def sgd_update(

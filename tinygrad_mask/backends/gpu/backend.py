@@ -4,9 +4,9 @@ It sees to what the launch code counts on: arrays in C order of the device's own
 view is copied, once; what a kernel takes as it lies (a matrix's transpose) is not.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,27 +22,83 @@ from tinygrad_mask.backends.gpu import (
     resizing,
     scatter,
 )
-from tinygrad_mask.backends.interface import Array, FusedActivation, Resize, Window
+from tinygrad_mask.backends.interface import (
+    Array,
+    Backend,
+    FusedActivation,
+    Implementation,
+    Resize,
+    Window,
+)
 from tinygrad_mask.backends.launcher import Launcher
 from tinygrad_mask.backends.reference import ReferenceBackend
 
 
-class GpuBackend(ReferenceBackend):
+class GpuBackend(Backend):
     """Arrays of the launcher's module, and the kernels of `kernels/cuda`.
 
-    Integers and booleans, which a few primitives let in and training never meets, are left to the
+    Integers and booleans, which a few primitives accept and training never meets, are left to the
     array module's own functions.
     """
+
+    implementations: ClassVar[Mapping[str, Implementation]] = {
+        "sum": Implementation.ARRAY_LIBRARY,
+        "matmul": Implementation.HAND_WRITTEN,
+        "linear": Implementation.HAND_WRITTEN,
+        "linear_grad": Implementation.HAND_WRITTEN,
+        "conv2d": Implementation.HAND_WRITTEN,
+        "conv2d_grad_input": Implementation.HAND_WRITTEN,
+        "conv2d_grad_weight": Implementation.HAND_WRITTEN,
+        "max_pool2d": Implementation.HAND_WRITTEN,
+        "max_pool2d_grad": Implementation.HAND_WRITTEN,
+        "avg_pool2d": Implementation.HAND_WRITTEN,
+        "avg_pool2d_grad": Implementation.HAND_WRITTEN,
+        "interpolate": Implementation.HAND_WRITTEN,
+        "interpolate_grad": Implementation.HAND_WRITTEN,
+        "sigmoid": Implementation.HAND_WRITTEN,
+        "sigmoid_grad": Implementation.HAND_WRITTEN,
+        "tanh": Implementation.HAND_WRITTEN,
+        "tanh_grad": Implementation.HAND_WRITTEN,
+        "relu": Implementation.HAND_WRITTEN,
+        "relu_grad": Implementation.HAND_WRITTEN,
+        "leaky_relu": Implementation.HAND_WRITTEN,
+        "leaky_relu_grad": Implementation.HAND_WRITTEN,
+        "silu": Implementation.HAND_WRITTEN,
+        "silu_grad": Implementation.HAND_WRITTEN,
+        "batch_norm": Implementation.HAND_WRITTEN,
+        "batch_norm_statistics": Implementation.HAND_WRITTEN,
+        "batch_norm_grad": Implementation.HAND_WRITTEN,
+        "group_norm": Implementation.HAND_WRITTEN,
+        "group_norm_grad": Implementation.HAND_WRITTEN,
+        "cross_entropy": Implementation.HAND_WRITTEN,
+        "scatter_add": Implementation.HAND_WRITTEN,
+        "sgd_update": Implementation.HAND_WRITTEN,
+        "adam_update": Implementation.HAND_WRITTEN,
+    }
+    exceptions: ClassVar[Mapping[str, str]] = {
+        "matmul": "integers: array library",
+        "max_pool2d": "integers: reference",
+        "relu": "integers: reference",
+    }
 
     def __init__(self, name: str, launcher: Launcher) -> None:
         self.name = name
         self.launcher = launcher
         self.xp = launcher.xp
+        self.reference = ReferenceBackend(launcher.xp)
+
+    # --- computing --------------------------------------------------------------------------
+
+    def computing(self) -> AbstractContextManager[None]:
+        return self.reference.computing()
 
     # --- moving data ------------------------------------------------------------------------
 
     def asarray(self, host: Array) -> Array:
         return self.launcher.asarray(host)
+
+    def to_host(self, array: Array) -> Array:
+        return array
 
     def _dense(self, array: Array) -> Array:
         """The array in C order, at an address that fits; a copy only if it is not so already."""
@@ -53,6 +109,11 @@ class GpuBackend(ReferenceBackend):
 
     def _dense_or_none(self, array: Array | None) -> Array | None:
         return None if array is None else self._dense(array)
+
+    # --- sums -------------------------------------------------------------------------------
+
+    def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
+        return self.reference.sum(x, axes, keepdims)
 
     # --- matrix products --------------------------------------------------------------------
 
@@ -138,7 +199,7 @@ class GpuBackend(ReferenceBackend):
 
     def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
         if x.dtype.kind != "f":
-            return super().max_pool2d(x, window)
+            return self.reference.max_pool2d(x, window)
         return pooling.max_pool2d(self.launcher, self._dense(x), window)
 
     def max_pool2d_grad(
@@ -194,7 +255,7 @@ class GpuBackend(ReferenceBackend):
         return self._apply_grad("tanh", grad_output, y)
 
     def relu(self, x: Array) -> Array:
-        return self._apply("relu", x) if x.dtype.kind == "f" else super().relu(x)
+        return self._apply("relu", x) if x.dtype.kind == "f" else self.reference.relu(x)
 
     def relu_grad(self, grad_output: Array, y: Array) -> Array:
         return self._apply_grad("relu", grad_output, y)
