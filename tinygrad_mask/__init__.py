@@ -1,6 +1,13 @@
-"""A small reverse-mode autodiff framework that learns whether a face mask is worn properly."""
+"""A small reverse-mode autodiff framework that learns whether a face mask is worn properly.
 
-from tinygrad_mask import functions, nn, optim
+Importing it loads tensors, gradients and functions. Everything else is loaded on first use: layers,
+optimisers, files, and the devices.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_mask import functions
 from tinygrad_mask.autograd import (
     Function,
     enable_grad,
@@ -8,23 +15,27 @@ from tinygrad_mask.autograd import (
     no_grad,
     set_grad_enabled,
 )
-from tinygrad_mask.backends import (
-    get_num_threads,
-    is_winograd_enabled,
-    resolve_device,
-    set_num_threads,
-    set_winograd,
-)
-from tinygrad_mask.checkpoints import load, save
-from tinygrad_mask.dlpack import from_dlpack
+from tinygrad_mask.backends import resolve_device
 from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tinygrad_mask import data, nn, optim, serialization, testing, training
+    from tinygrad_mask.backends import (
+        get_num_threads,
+        is_winograd_enabled,
+        set_num_threads,
+        set_winograd,
+    )
+    from tinygrad_mask.checkpoints import load, save
+    from tinygrad_mask.dlpack import from_dlpack
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Function",
     "Tensor",
+    "data",
     "default_generator",
     "enable_grad",
     "from_dlpack",
@@ -39,7 +50,36 @@ __all__ = [
     "optim",
     "resolve_device",
     "save",
+    "serialization",
     "set_grad_enabled",
     "set_num_threads",
     "set_winograd",
+    "testing",
+    "training",
 ]
+
+_PACKAGES = {"data", "nn", "optim", "serialization", "testing", "training"}
+_MODULES = {
+    "from_dlpack": "dlpack",
+    "get_num_threads": "backends",
+    "is_winograd_enabled": "backends",
+    "load": "checkpoints",
+    "save": "checkpoints",
+    "set_num_threads": "backends",
+    "set_winograd": "backends",
+}
+"""The modules of the names that are loaded on first use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

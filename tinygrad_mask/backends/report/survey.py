@@ -131,12 +131,20 @@ def _activations(backend: GpuBackend, dtype: Any) -> Iterator[None]:
 
 
 def _others(backend: GpuBackend, dtype: Any) -> Iterator[None]:
-    """Normalisation, loss, scattering and updates."""
+    """Normalisation, resizing, loss, scattering and updates."""
     for rows, channels in itertools.product((8, 100_000), (1, 2, 3, 4, 32)):
         x, kept = _empty(dtype, rows, channels), _empty(dtype, channels)
         backend.batch_norm_statistics(x)
         backend.batch_norm(x, kept, kept, kept, kept)
         backend.batch_norm_grad(x, x, kept, kept, kept, True)
+        images = _empty(dtype, 2, rows, channels)
+        _, mean, inverse_std = backend.group_norm(images, kept, kept, 1, 1e-5)
+        backend.group_norm_grad(images, images, kept, mean, inverse_std)
+        yield
+    for channels, linear in itertools.product((1, 2, 3, 4, 32), (False, True)):
+        resize = Resize((8, 8), (0.5, 0.5), linear)
+        x = _empty(dtype, 1, 4, 4, channels)
+        backend.interpolate_grad(backend.interpolate(x, resize), x.shape, resize)
         yield
     for classes in (3, 1000):
         target = np.zeros(8, np.int64)
