@@ -1,18 +1,27 @@
 """Gradients against finite differences.
 
 The check runs in float64 and reduces the function to one number, its result times a random
-cotangent. Along a line `x + t d` the derivative of that number is estimated from its values at
-t = -3e .. 3e, and compared with `<gradient, d>`. Directions are random, as in HIPS autograd (one
-number checks all entries at once), and single entries, which an error cannot hide in.
+cotangent c. Along a line `x + t d` the derivative of that number is `<gradient, d>`, and it is
+measured by central differences at many steps t, each a quarter of the one before, extrapolated in
+pairs (Richardson 1911; Ridders 1982 chooses among them as is done here):
 
-A function with a kink (relu, max) has no derivative there, and finite differences across one are
-wrong. For a smooth function the one-sided slopes differ by f'' times the step, so that the
-difference at two and three steps is two and three times that at one; across a kink it is not. Two
-ratios, because each alone is blind to a kink at one place between the points. Where a kink shows,
-the point is moved a little and the line is drawn again.
+    D(t) = <c, f(x + t d) - f(x - t d)> / 2 t        R(t) = (16 D(t / 4) - D(t)) / 15
+
+A step that is too long errs because the function bends, one that is too short because its values
+are rounded. The right one differs from entry to entry: 1 / x at 0.001 and sin(1000 x) want short
+ones, sums of many terms long ones. That pair is taken which differs least from its neighbour and
+from rounding, and the difference says how far to trust it.
+
+Lines are single entries, in which no error can hide, and random directions through all entries at
+once, of which a few see the entries of inputs that are too large to be looked at one by one.
+
+At a kink (relu at 0) there is no derivative. There the one-sided slopes differ by the same amount
+however short the step; for a smooth function by f'' t. Where a kink would explain a contradiction,
+the point is moved a little, and the line is measured again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +29,13 @@ import numpy as np
 from tinygrad_mask.backends import Array, Backend, get_backend
 from tinygrad_mask.tensor import Tensor
 
-_STEP = 1e-4
+_LONGEST_STEP, _RATIO, _STEPS = 1e-2, 4.0, 18
+_SHORT_STEP = 1e-9
+_QUICK_STEP = 1e-5
 _REDRAWS = 20
+_EPS = float(np.finfo(np.float64).eps)
+
+LAYOUTS = ("contiguous", "strided")
 
 
 class GradientError(AssertionError):
@@ -33,154 +47,338 @@ def check_gradients(
     *inputs: Any,
     seed: int = 0,
     device: str | Backend = "cpu",
+    eps: float | None = None,
+    tolerance: float = 1e-5,
+    entries: int = 2000,
+    exhaustive: bool = False,
     directions: int = 2,
-    entries: int = 2,
-    rtol: float = 1e-5,
-    atol: float = 1e-8,
-    noncontiguous: bool = True,
+    noncontiguous: bool | None = None,
 ) -> None:
     """Check the gradients of `function(*tensors)`, one tensor of any shape, at `inputs`.
 
-    `inputs` are arrays (or nested sequences), converted to float64. Along `directions` random lines
-    through all inputs, and along `entries` single entries of each, the derivative must agree with
-    finite differences to `rtol` of the sum of the absolute terms, plus `atol`. By default inputs
-    and cotangent are strided views, which a kernel that assumes contiguous memory gets wrong.
+    Every single entry of the inputs is checked if there are at most `entries` of them, else as many
+    random ones; `exhaustive` checks all, however many. `directions` random lines through all
+    entries at once find smaller errors than `tolerance` in entries that are left out.
+
     `function` must be deterministic and must not write into its inputs.
 
-    Raises `GradientError` that says which input, which entry, and both derivatives.
+    Args:
+        function: the function to check.
+        inputs: arrays or nested sequences, converted to float64.
+        seed: of everything random.
+        device: where to compute.
+        eps: the step, relative to an entry (absolute if the entry is below 1). By default it is
+            chosen for each entry.
+        tolerance: the largest relative difference of an entry's gradient.
+        entries: how many single entries are checked at most.
+        exhaustive: whether all are checked.
+        directions: how many random lines are checked besides.
+        noncontiguous: by default inputs and cotangent are handed in twice, contiguous and as
+            strided views, which a kernel that assumes contiguous memory gets wrong; True hands in
+            strided ones only, False contiguous ones only.
+
+    Raises:
+        GradientError: names the entry, its gradient and what finite differences give, or says why
+            the function cannot be checked.
+
+    Example:
+        >>> check_gradients(lambda x: x.exp() * x, np.array([0.5, -1.0]))
     """
-    rng = np.random.default_rng(seed)
-    backend = get_backend(device)
+    layouts = LAYOUTS if noncontiguous is None else (LAYOUTS[int(noncontiguous)],)
     point = [np.array(x, dtype=np.float64) for x in inputs]
-    name = getattr(function, "__name__", repr(function))
-
-    def line(where: list[Array], gradients: list[Array], along: list[Array], what: str) -> bool:
-        """Check one line; False if there is a kink on it."""
-        analytic = sum(float((g * d).sum()) for g, d in zip(gradients, along, strict=True))
-        scale = sum(float(abs(g * d).sum()) for g, d in zip(gradients, along, strict=True))
-        values = [
-            _value(
-                function, [x + k * _STEP * d for x, d in zip(where, along, strict=True)], problem
-            )
-            for k in range(-3, 4)
-        ]
-        if not np.isfinite(values).all():
-            raise GradientError(f"{name}: the result near this point is not finite: {values}")
-        numeric, kink = _derivative(values, scale)
-        if kink:
-            return False
-        # Differences of numbers of this size carry their rounding errors, divided by the step.
-        noise = 16 * np.finfo(np.float64).eps * max(map(abs, values)) / _STEP
-        if not abs(analytic - numeric) <= atol + noise + rtol * max(scale, abs(numeric)):
-            raise GradientError(
-                f"{name}: {what}: the gradient gives {analytic:.10g}, "
-                f"finite differences give {numeric:.10g}"
-            )
-        return True
-
-    problem = _Problem(backend, noncontiguous, rng)
-    plans: list[tuple[str, Callable[[], list[Array]]]] = [
-        ("along a random direction", lambda: [_direction(rng, x.shape) for x in point])
-    ] * directions
-    for k, x in enumerate(point):
-        for _ in range(min(entries, x.size)):
-            index = tuple(int(rng.integers(n)) for n in x.shape)
-            plans.append((f"entry {index} of input {k}", _unit_direction(point, k, index)))
-
-    gradients = _gradients(function, point, problem, name)
-    for what, draw in plans:
-        where, there = point, gradients
-        for _ in range(_REDRAWS):
-            if line(where, there, draw(), what):
-                break
-            where = [x + 1e-1 * (1e-1 + abs(x)) * rng.uniform(-1, 1, x.shape) for x in point]
-            there = _gradients(function, where, problem, name)
-        else:
-            raise GradientError(
-                f"{name}: {what}: no derivative: a kink was met on each of {_REDRAWS} lines"
-            )
+    _Check(function, point, get_backend(device), layouts, seed, eps, tolerance).run(
+        sum(x.size for x in point) if exhaustive else entries, directions
+    )
 
 
-class _Problem:
-    """What stays the same from one evaluation to the next: device, memory layout, cotangent."""
+@dataclass
+class _Measured:
+    """A derivative along a line: its value, its error, and what a kink would explain of it."""
 
-    def __init__(self, backend: Backend, noncontiguous: bool, rng: np.random.Generator) -> None:
+    value: float
+    error: float
+    bend: float
+
+
+_Line = list[tuple[int, tuple[int, ...], float]]
+"""Entries (input, index) and how far each moves per unit of t."""
+
+
+class _Check:
+    """One call of `check_gradients`: the function, the point, and its gradients in each layout."""
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        point: list[Array],
+        backend: Backend,
+        layouts: tuple[str, ...],
+        seed: int,
+        eps: float | None,
+        tolerance: float,
+    ) -> None:
+        self.function = function
+        self.name = getattr(function, "__name__", repr(function))
         self.backend = backend
-        self.noncontiguous = noncontiguous
-        self.rng = rng
+        self.layouts = layouts
+        self.rng = np.random.default_rng(seed)
+        self.eps, self.tolerance = eps, tolerance
+        self.start = point
         self.cotangent: Array | None = None
+        self.move_to(point)
 
-    def tensors(self, arrays: list[Array]) -> list[Tensor]:
-        return [Tensor.from_array(self.lay_out(x), self.backend) for x in arrays]
+    def run(self, entries: int, directions: int) -> None:
+        """Check random directions and single entries."""
+        for _ in range(directions):
+            self.check_direction()
+        for k, index in self.choose_entries(entries):
+            self.check_entry(k, index)
 
-    def lay_out(self, x: Array) -> Array:
-        """Put an array on the device, as a view with gaps and reversed axes if so wished."""
-        x = x.copy()
-        if self.noncontiguous and x.ndim:
+    def choose_entries(self, most: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yield all entries of the inputs, or `most` random ones, in order."""
+        sizes = [x.size for x in self.start]
+        total = sum(sizes)
+        chosen = np.arange(total)
+        if total > most:
+            chosen = np.sort(self.rng.choice(total, most, replace=False))
+        ends = np.cumsum(sizes)
+        for flat in chosen.tolist():
+            k = int(np.searchsorted(ends, flat, side="right"))
+            inside = flat - int(ends[k]) + sizes[k]
+            yield k, tuple(int(i) for i in np.unravel_index(inside, self.start[k].shape))
+
+    # --- where the gradients are compared -----------------------------------------------------
+
+    def move_to(self, point: list[Array]) -> None:
+        """Compute results and gradients at a point, in each layout, and compare the layouts."""
+        self.point = point
+        self.results = [self.evaluate(point, layout) for layout in self.layouts]
+        if not np.isfinite(self.results[0]).all():
+            raise GradientError(f"{self.name}: the result at this point is not finite")
+        self.gradients = [self.differentiate(layout) for layout in self.layouts]
+        largest = max((float(np.abs(g).max(initial=0)) for g in self.gradients[0]), default=0.0)
+        first, other = self.results[0], self.results[-1]
+        size = float(np.abs(first).max(initial=0))
+        self.negligible = 1e-6 * self.tolerance * largest + 1e-13 * size
+        if not np.allclose(first, other, rtol=self.tolerance, atol=1e-9 * size, equal_nan=True):
+            raise GradientError(
+                f"{self.name}: the result of {self.layouts[-1]} inputs is not that of "
+                f"{self.layouts[0]} ones"
+            )
+
+    def move(self) -> None:
+        """Go to another point near the first one, where the result is finite."""
+        far = 1e-1
+        while True:
+            near = [
+                x + far * (1e-1 + abs(x)) * self.rng.uniform(-1, 1, x.shape) for x in self.start
+            ]
+            if np.isfinite(self.evaluate(near, self.layouts[0])).all():
+                break
+            far /= 2
+        self.move_to(near)
+
+    def check_entry(self, k: int, index: tuple[int, ...]) -> None:
+        """Check one entry in every layout."""
+        for _ in range(_REDRAWS):
+            line: _Line = [(k, index, max(abs(float(self.point[k][index])), 1.0))]
+            given = [float(gradients[k][index]) for gradients in self.gradients]
+            if self.agrees_quickly(k, index, given):
+                return
+            scale = line[0][2]
+            measured = self.measure(line)
+            numeric, error = measured.value / scale, measured.error / scale
+            # Of a derivative that is 0 no relative error is known.
+            large = max(1e-2 * abs(numeric), 1e-9 * max(map(abs, given)))
+            trusted = error <= large + self.negligible
+            wrong = [
+                (layout, value)
+                for layout, value in zip(self.layouts, given, strict=True)
+                if not abs(value - numeric)
+                <= max(self.tolerance * max(abs(value), abs(numeric)), 8 * error) + self.negligible
+            ]
+            if trusted and not wrong:
+                return
+            kink = 0.75 * measured.bend / scale
+            if trusted and any(not abs(value - numeric) <= kink for _, value in wrong):
+                layout, value = wrong[0]
+                where = f" of {layout} inputs" if len(wrong) < len(self.layouts) else ""
+                raise GradientError(
+                    f"{self.name}: entry {index} of input {k}: the gradient{where} gives "
+                    f"{value:.10g}, finite differences give {numeric:.10g}"
+                )
+            self.move()
+        raise GradientError(
+            f"{self.name}: entry {index} of input {k}: no derivative: a kink was met on each of "
+            f"{_REDRAWS} lines"
+        )
+
+    def check_direction(self) -> None:
+        """Check a random line through all entries, and find the entry that is to blame.
+
+        A line that cannot be measured well, because one of many entries is at a kink, says nothing.
+        """
+        line = [
+            (k, index, sign * (abs(float(x[index])) or 1.0))
+            for k, x in enumerate(self.point)
+            for index, sign in zip(
+                np.ndindex(x.shape), self.rng.choice([-1.0, 1.0], x.size), strict=True
+            )
+        ]
+        while self.contradicted(line):
+            if len(line) == 1:
+                self.check_entry(line[0][0], line[0][1])
+                break
+            half = len(line) // 2
+            line = line[:half] if self.contradicted(line[:half]) else line[half:]
+
+    def contradicted(self, line: _Line) -> bool:
+        """Whether finite differences contradict a gradient along a line, where there is no kink."""
+        scale = max(
+            sum(abs(float(gradients[k][index]) * step) for k, index, step in line)
+            for gradients in self.gradients
+        )
+        measured = self.measure(line)
+        if not measured.error <= 1e-5 * max(scale, abs(measured.value)):
+            return False
+        worst = max(
+            abs(sum(float(g[k][index]) * step for k, index, step in line) - measured.value)
+            for g in self.gradients
+        )
+        # Finer than the tolerance of an entry: here one error is among the terms of all entries.
+        allowed = 10 * measured.error + 1e-3 * self.tolerance * max(scale, abs(measured.value))
+        return not worst <= allowed + self.negligible and not measured.bend > 1e-4 * scale
+
+    # --- finite differences ---------------------------------------------------------------------
+
+    def agrees_quickly(self, k: int, index: tuple[int, ...], given: list[float]) -> bool:
+        """Whether two values of the function confirm an entry; if not, it is measured well."""
+        x = float(self.point[k][index])
+        step = (self.eps or _QUICK_STEP) * max(abs(x), 1.0 if self.eps else 1e-2)
+        changed = np.zeros(self.results[0].shape, bool)
+        difference, noise, _ = self.difference([(k, index, 1.0)], step, changed)
+        numeric, noise = difference / (2 * step), noise / (2 * step)
+        return all(
+            abs(value - numeric) + 4 * noise
+            <= 0.1 * self.tolerance * max(abs(value), abs(numeric)) + self.negligible
+            for value in given
+        )
+
+    def measure(self, line: _Line) -> _Measured:
+        """Measure the derivative along a line, with the step that suits it best."""
+        if self.eps is not None:
+            steps = [self.eps * _RATIO, self.eps]
+        else:
+            steps = [_LONGEST_STEP / _RATIO**k for k in range(_STEPS)]
+        slopes, noises, bends = [], [], []
+        changed = np.zeros(self.results[0].shape, bool)
+        for step in steps:
+            difference, noise, bend = self.difference(line, step, changed)
+            slopes.append(difference / (2 * step))
+            noises.append(noise)
+            bends.append(bend / step)
+        # Rounding within the function shows where steps are short: f(x + t) + f(x - t) - 2 f(x) is
+        # then t^2 f'', nothing, or t times the difference of the slopes at a kink.
+        kink_at_most = min(filter(np.isfinite, bends), default=0.0)
+        inner = [
+            (bend - kink_at_most) * step
+            for bend, step in zip(bends, steps, strict=True)
+            if step <= _SHORT_STEP and np.isfinite(bend)
+        ]
+        own = max(inner, default=0.0)
+        noises = [(noise + own) / (2 * step) for noise, step in zip(noises, steps, strict=True)]
+        best = _Measured(np.nan, np.inf, 0.0)
+        change = before = np.inf
+        for k in range(len(steps) - 1):
+            value = (_RATIO**2 * slopes[k + 1] - slopes[k]) / (_RATIO**2 - 1)
+            if not np.isfinite(value):
+                change = before = np.inf
+                continue
+            if len(steps) == 2:  # a given step: there is one pair
+                before, change = slopes[k + 1], 0.0
+            # An estimate that changed little by chance changed more from the one before.
+            earlier, change = change, abs(value - before)
+            before = value
+            error = change + earlier / _RATIO**2 + 2 * noises[k + 1]
+            if not np.isfinite(error):
+                continue
+            if not np.isfinite(best.error) or error * abs(best.value) < best.error * abs(value):
+                # At a kink the one-sided slopes differ as much at a quarter of the step.
+                kink = bends[k + 1] > 0.5 * bends[k] and bends[k + 1] > 16 * noises[k + 1]
+                best = _Measured(value, error, bends[k + 1] if kink else 0.0)
+        return best
+
+    def difference(self, line: _Line, step: float, changed: Array) -> tuple[float, float, float]:
+        """Return f(x + t d) - f(x - t d) times the cotangent, how far rounding may have changed it,
+        and |f(x + t d) + f(x - t d) - 2 f(x)|, likewise.
+
+        `changed` collects which elements of the result depend on this line; the rounding of others
+        does not count.
+        """
+        assert self.cotangent is not None
+        values = []
+        for sign in (1.0, -1.0):
+            moved = [x.copy() for x in self.point]
+            for k, index, far in line:
+                moved[k][index] += sign * step * far
+            values.append(self.evaluate(moved, self.layouts[0]))
+        above, below = values
+        with np.errstate(invalid="ignore", over="ignore"):
+            changed |= (above != below) | (above != self.results[0])
+            weights = np.where(changed, self.cotangent, 0.0)
+            noise = _EPS * float((abs(weights) * (abs(above) + abs(below))).sum())
+            bend = float((weights * (above + below - 2 * self.results[0])).sum())
+            return float((weights * (above - below)).sum()), noise, abs(bend)
+
+    # --- the function ---------------------------------------------------------------------------
+
+    def evaluate(self, arrays: list[Array], layout: str) -> Array:
+        """Return the function's result on the host."""
+        result = self.function(*self.tensors(arrays, layout))
+        if not isinstance(result, Tensor):
+            raise GradientError(
+                f"{self.name}: expected the function to return a Tensor, got {type(result)}"
+            )
+        if result.dtype != np.float64:
+            raise GradientError(
+                f"{self.name}: expected a float64 result of float64 inputs: {result.dtype}"
+            )
+        values = np.array(result.numpy())
+        if self.cotangent is None:
+            self.cotangent = _cotangent(self.rng, values.shape)
+        return values
+
+    def differentiate(self, layout: str) -> list[Array]:
+        """Return the gradients of the inputs at this point, on the host."""
+        assert self.cotangent is not None
+        tensors = [t.requires_grad_() for t in self.tensors(self.point, layout)]
+        result = self.function(*tensors)
+        given = self.lay_out(self.cotangent, layout)
+        if result.requires_grad:
+            result.backward(given)
+        for k, (tensor, array) in enumerate(zip(tensors, self.point, strict=True)):
+            if not np.array_equal(tensor.numpy(), array, equal_nan=True):
+                raise GradientError(f"{self.name}: input {k} was changed")
+        if not np.array_equal(self.backend.to_host(given), self.cotangent):
+            raise GradientError(
+                f"{self.name}: the gradient handed to the backward pass was changed"
+            )
+        return [np.zeros(t.shape) if t.grad is None else t.grad.numpy().copy() for t in tensors]
+
+    def tensors(self, arrays: list[Array], layout: str) -> list[Tensor]:
+        """Return the arrays as tensors of the device, laid out in memory as asked."""
+        return [Tensor.from_array(self.lay_out(x, layout), self.backend) for x in arrays]
+
+    def lay_out(self, x: Array, layout: str) -> Array:
+        """Put a copy of an array on the device, maybe as a view with gaps and reversed axes."""
+        if layout == "strided" and x.ndim:
             spread = np.full((*x.shape[::-1][:-1], 2 * x.shape[0]), np.nan)
             spread[..., ::2] = x.T
             return self.backend.asarray(spread)[..., ::2].T
-        return self.backend.asarray(x)
-
-    def cotangent_for(self, shape: tuple[int, ...]) -> Array:
-        if self.cotangent is None:
-            self.cotangent = _direction(self.rng, shape)
-        return self.cotangent
+        return self.backend.asarray(x.copy())
 
 
-def _value(function: Callable[..., Tensor], arrays: list[Array], problem: _Problem) -> float:
-    result = function(*problem.tensors(arrays)).numpy()
-    return float((result * problem.cotangent_for(result.shape)).sum())
-
-
-def _gradients(
-    function: Callable[..., Tensor], arrays: list[Array], problem: _Problem, name: str
-) -> list[Array]:
-    tensors = [t.requires_grad_() for t in problem.tensors(arrays)]
-    result = function(*tensors)
-    if not isinstance(result, Tensor):
-        raise GradientError(f"{name}: expected the function to return a Tensor, got {type(result)}")
-    if result.dtype != np.float64:
-        raise GradientError(f"{name}: expected a float64 result of float64 inputs: {result.dtype}")
-    cotangent = problem.cotangent_for(result.shape)
-    given = problem.lay_out(cotangent)
-    if result.requires_grad:
-        result.backward(given)
-    for k, (tensor, array) in enumerate(zip(tensors, arrays, strict=True)):
-        if not np.array_equal(tensor.numpy(), array, equal_nan=True):
-            raise GradientError(f"{name}: input {k} was changed")
-    if not np.array_equal(problem.backend.to_host(given), cotangent):
-        raise GradientError(f"{name}: the gradient handed to the backward pass was changed")
-    return [np.zeros(t.shape) if t.grad is None else t.grad.numpy() for t in tensors]
-
-
-def _direction(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def _cotangent(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Random numbers none of which is so small that its entry would go unnoticed."""
     d: Array = np.asarray(rng.standard_normal(shape))
     return np.copysign(np.maximum(abs(d), 0.1), d)
-
-
-def _unit_direction(
-    point: Sequence[Array], k: int, index: tuple[int, ...]
-) -> Callable[[], list[Array]]:
-    def draw() -> list[Array]:
-        along = [np.zeros(x.shape) for x in point]
-        along[k][index] = 1
-        return along
-
-    return draw
-
-
-def _derivative(values: Sequence[float], scale: float) -> tuple[float, bool]:
-    """The derivative from the values at -3..3 steps (of sixth order), and whether there is a kink.
-
-    Coefficients: Fornberg 1988, table 1.
-    """
-    f = dict(zip(range(-3, 4), values, strict=True))
-    central = [f[k] - f[-k] for k in (1, 2, 3)]
-    slope = (45 * central[0] - 9 * central[1] + central[2]) / (60 * _STEP)
-    # f(t) + f(-t) - 2 f(0) over t is the difference of the one-sided slopes.
-    bend = [(f[k] + f[-k] - 2 * f[0]) / (k * _STEP) for k in (1, 2, 3)]
-    uneven = max(abs(bend[1] - 2 * bend[0]), abs(bend[2] - 3 * bend[0]))
-    noise = 64 * np.finfo(np.float64).eps * max(map(abs, values)) / _STEP
-    return slope, uneven > 1e-6 * max(scale, abs(slope)) + noise
