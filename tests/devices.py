@@ -76,6 +76,11 @@ def each_backend(*, instruction_sets: bool = True, emulator: bool = True, gpu: b
     return pytest.mark.parametrize("backend", parameters)
 
 
+def few_entries(backend: Backend) -> dict[str, int]:
+    """Options of `check_gradients`: on the emulator a few entries of each input, not all."""
+    return {"entries": 4} if backend.name == "emulator" and chosen is None else {}
+
+
 def put(array, backend: Backend):
     """Return what a NumPy array holds on a device, lying in memory as it does there."""
     if backend.xp is np:

@@ -3,7 +3,7 @@
 import devices
 import numpy as np
 import pytest
-from devices import drawn
+from devices import drawn, few_entries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +70,8 @@ def test_second_derivatives_agree_with_finite_differences(backend, name, data):
     case = data.draw(STRATEGIES[name]).to(backend)
     seed = data.draw(st.integers(0, 99))
     cotangent = cotangent_of(case, case.inputs, backend, np.random.default_rng(seed))
-    check_gradients(slopes(case), *case.inputs, cotangent, seed=seed, device=backend)
+    inputs = (*case.inputs, cotangent)
+    check_gradients(slopes(case), *inputs, seed=seed, device=backend, **few_entries(backend))
 
 
 @pytest.mark.parametrize("name", NAMES)
