@@ -186,6 +186,59 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class GroupNorm:
+    """Group normalisation of N images H x W with C channels; of one pixel, layer normalisation."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    groups: int = 1
+
+    directions: ClassVar = ("forward", "gradients")
+
+    def bytes(self, direction: str) -> int:
+        """Return the bytes read and written: x and y, or dy, x and dx."""
+        return 4 * self.n * self.h * self.w * self.c * (2 if direction == "forward" else 3)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Return images, weight, bias and the result's gradient."""
+        shape = (self.n, self.h, self.w, self.c)
+        return standard_normal(shape, (self.c,), (self.c,), shape)
+
+    def __str__(self) -> str:
+        if self.h * self.w == self.groups == 1:
+            return f"layer norm, {self.n} rows of {self.c}"
+        return f"group norm {self.groups}, {self.h}x{self.w}x{self.c}, batch {self.n}"
+
+
+@dataclass(frozen=True)
+class Resized:
+    """N images H x W with C channels, at twice their size."""
+
+    mode: str
+    n: int
+    h: int
+    w: int
+    c: int
+
+    directions: ClassVar = ("forward", "grad_input")
+
+    def bytes(self, direction: str) -> int:
+        """Return the bytes of image and result."""
+        return 4 * self.n * self.c * self.h * self.w * 5
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return images and the result's gradient."""
+        return standard_normal(
+            (self.n, self.h, self.w, self.c), (self.n, 2 * self.h, 2 * self.w, self.c)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.mode} x2, {self.h}x{self.w}x{self.c}, batch {self.n}"
+
+
+@dataclass(frozen=True)
 class Elementwise:
     """An activation of so many elements."""
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import Conv, Elementwise, Pool
+from cases import Conv, Elementwise, GroupNorm, Pool, Resized
 from side_by_side import (
     Table,
     Worker,
@@ -46,7 +46,7 @@ from side_by_side import (
     write_json,
 )
 
-CASES: list[Conv | Pool | Elementwise] = [
+CASES: list[Conv | Pool | Elementwise | GroupNorm | Resized] = [
     # 3x3, from 3 to 256 channels; the first three are those of the reference network
     Conv(32, 64, 64, 3, 32),
     Conv(32, 32, 32, 32, 64),
@@ -78,6 +78,12 @@ CASES: list[Conv | Pool | Elementwise] = [
     Pool("avg", 32, 64, 64, 32),
     Pool("avg", 32, 56, 56, 64, kernel=3, stride=2, padding=1),
     Pool("avg", 8, 37, 53, 64, kernel=3, stride=1, padding=1),
+    # normalisation of examples, and images at twice their size
+    GroupNorm(8192, 1, 1, 512),
+    GroupNorm(16, 32, 32, 64, groups=8),
+    Resized("nearest", 16, 32, 32, 64),
+    Resized("bilinear", 16, 32, 32, 64),
+    Resized("bilinear", 16, 32, 32, 3),
     # activations, from what a core holds to what no cache does
     *(Elementwise("sigmoid", 10**exponent) for exponent in range(3, 9)),
     *(Elementwise("relu", 10**exponent) for exponent in (3, 5, 7)),
@@ -126,7 +132,7 @@ def those_that_agree(workers: dict[str, Worker], label: str, tolerance: float) -
 
 
 def measure(
-    case: Conv | Pool | Elementwise,
+    case: Conv | Pool | Elementwise | GroupNorm | Resized,
     direction: str,
     workers: dict[str, Worker],
     machine: Worker,

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-from cases import Conv, Elementwise, Network, Pool, standard_normal
+from cases import Conv, Elementwise, GroupNorm, Network, Pool, Resized, standard_normal
 from side_by_side import Side, TrainingSide
 
 import tinygrad_mask
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn, optim
-from tinygrad_mask.backends import Window, get_backend
+from tinygrad_mask.backends import Resize, Window, get_backend
 from tinygrad_mask.backends.interface import Array
 
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
@@ -143,7 +143,7 @@ class Kernels(Ours):
         """Return the context in which an operation calls the kernels."""
         return self.backend.computing()
 
-    def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
+    def prepare(self, task: tuple[Conv | Pool | Elementwise | GroupNorm | Resized, str]) -> None:
         """Get ready for a direction of a case: on a GPU, to replay it as it was recorded."""
         case, direction = task
         with self.around():
@@ -151,6 +151,10 @@ class Kernels(Ours):
                 self.prepare_conv(case, direction)
             elif isinstance(case, Pool):
                 self.prepare_pool(case, direction)
+            elif isinstance(case, GroupNorm):
+                self.prepare_group_norm(case, direction)
+            elif isinstance(case, Resized):
+                self.prepare_resized(case, direction)
             else:
                 self.prepare_elementwise(case, direction)
         if self.backend.asynchronous:
@@ -158,7 +162,7 @@ class Kernels(Ours):
             self.run = self.backend.capture(lambda: as_tuple(call()))
             self.run()
 
-    def arrays(self, case: Conv | Pool | Elementwise) -> list[Any]:
+    def arrays(self, case: Conv | Pool | Elementwise | GroupNorm | Resized) -> list[Any]:
         """Return the arrays of a case, on the device."""
         return [self.backend.asarray(array) for array in case.arrays()]
 
@@ -198,6 +202,27 @@ class Kernels(Ours):
                 "forward": lambda: backend.avg_pool2d(x, window, True),
                 "grad_input": lambda: backend.avg_pool2d_grad(grad, x.shape, window, True),
             }[direction]
+
+    def prepare_group_norm(self, case: GroupNorm, direction: str) -> None:
+        """Get ready for a normalisation."""
+        x, weight, bias, grad = self.arrays(case)
+        x, grad = (a.reshape(case.n, case.h * case.w, case.c) for a in (x, grad))
+        backend = self.backend
+        _, mean, inverse_std = backend.group_norm(x, weight, bias, case.groups, 1e-5)
+        self.run = {
+            "forward": lambda: backend.group_norm(x, weight, bias, case.groups, 1e-5)[:1],
+            "gradients": lambda: backend.group_norm_grad(grad, x, weight, mean, inverse_std),
+        }[direction]
+
+    def prepare_resized(self, case: Resized, direction: str) -> None:
+        """Get ready for images of another size."""
+        x, grad = self.arrays(case)
+        backend = self.backend
+        resize = Resize((2 * case.h, 2 * case.w), (0.5, 0.5), case.mode == "bilinear")
+        self.run = {
+            "forward": lambda: backend.interpolate(x, resize),
+            "grad_input": lambda: backend.interpolate_grad(grad, x.shape, resize),
+        }[direction]
 
     def prepare_elementwise(self, case: Elementwise, direction: str) -> None:
         """Get ready for an activation."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cases import Conv, Elementwise, Network, Pool
+from cases import Conv, Elementwise, GroupNorm, Network, Pool, Resized
 from side_by_side import Side, TrainingSide
 from torch import nn
 
@@ -182,7 +182,7 @@ class Kernels(Torch):
         """Return the context in which the calls cost least."""
         return torch.inference_mode()
 
-    def prepare(self, task: tuple[Conv | Pool | Elementwise, str]) -> None:
+    def prepare(self, task: tuple[Conv | Pool | Elementwise | GroupNorm | Resized, str]) -> None:
         """Get ready for a direction of a case: on a GPU, to replay it as it was recorded."""
         case, direction = task
         with self.around():
@@ -190,6 +190,10 @@ class Kernels(Torch):
                 self.prepare_conv(case, direction)
             elif isinstance(case, Pool):
                 self.prepare_pool(case, direction)
+            elif isinstance(case, GroupNorm):
+                self.prepare_group_norm(case, direction)
+            elif isinstance(case, Resized):
+                self.prepare_resized(case, direction)
             else:
                 self.prepare_elementwise(case, direction)
             if self.device == "cuda":
@@ -243,6 +247,43 @@ class Kernels(Torch):
                 "forward": lambda: (aten.avg_pool2d(x, *rest),),
                 "grad_input": lambda: (aten.avg_pool2d_backward(grad, x, *rest),),
             }[direction]
+
+    def prepare_group_norm(self, case: GroupNorm, direction: str) -> None:
+        """Get ready for a normalisation; of rows by PyTorch's layer normalisation."""
+        x, weight, bias, grad = case.arrays()
+        weight, bias = (torch.from_numpy(a).to(self.device) for a in (weight, bias))
+        if case.h * case.w == case.groups == 1:
+            x, grad = (torch.from_numpy(a).to(self.device).flatten(1) for a in (x, grad))
+            rest = ([case.c], weight, bias, 1e-5)
+            _, mean, rstd = torch.native_layer_norm(x, *rest)
+            self.run = {
+                "forward": lambda: torch.native_layer_norm(x, *rest)[:1],
+                "gradients": lambda: aten.native_layer_norm_backward(
+                    grad, x, [case.c], mean, rstd, weight, bias, [True] * 3
+                ),
+            }[direction]
+            return
+        x, grad = self.images(x), self.images(grad)
+        sizes = (case.n, case.c, case.h * case.w, case.groups)
+        _, mean, rstd = torch.native_group_norm(x, weight, bias, *sizes, 1e-5)
+        self.run = {
+            "forward": lambda: torch.native_group_norm(x, weight, bias, *sizes, 1e-5)[:1],
+            "gradients": lambda: aten.native_group_norm_backward(
+                grad, x, mean, rstd, weight, *sizes, [True] * 3
+            ),
+        }[direction]
+
+    def prepare_resized(self, case: Resized, direction: str) -> None:
+        """Get ready for images of another size."""
+        x, grad = map(self.images, case.arrays())
+        size = [2 * case.h, 2 * case.w]
+        rest = (False,) if case.mode == "bilinear" else ()
+        forward = getattr(aten, f"upsample_{case.mode}2d")
+        backward = getattr(aten, f"upsample_{case.mode}2d_backward")
+        self.run = {
+            "forward": lambda: (forward(x, size, *rest),),
+            "grad_input": lambda: (backward(grad, size, list(x.shape), *rest),),
+        }[direction]
 
     def prepare_elementwise(self, case: Elementwise, direction: str) -> None:
         """Get ready for an activation."""
