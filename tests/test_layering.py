@@ -24,7 +24,7 @@ LAYERS = [
     ["masks.datasets"],
     ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
-    ["checkpoints", "convert", "training"],
+    ["checkpoints", "compiler", "convert", "training"],
     ["data", "dlpack", "nn", "optim", "serialization", "testing"],
     ["tensor"],
     ["functions"],

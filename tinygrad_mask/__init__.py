@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         set_winograd,
     )
     from tinygrad_mask.checkpoints import load, save
+    from tinygrad_mask.compiler import compile
     from tinygrad_mask.dlpack import from_dlpack
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Function",
     "Tensor",
+    "compile",
     "data",
     "default_generator",
     "enable_grad",
@@ -60,6 +62,7 @@ __all__ = [
 
 _PACKAGES = {"data", "nn", "optim", "serialization", "testing", "training"}
 _MODULES = {
+    "compile": "compiler",
     "from_dlpack": "dlpack",
     "get_num_threads": "backends",
     "is_winograd_enabled": "backends",

@@ -107,9 +107,22 @@ inline void for_each_band(const Correlation<T>& p, F f) {
     });
 }
 
-// Apply the activation to a row of results, which is still in the cache.
+template <class T>
+inline void add_to(const T* addend, long count, T* to) {
+    for_each_vector<T>(count, [=](long i, auto get, auto put) {
+        put(to + i, get(to + i) + get(addend + i));
+    });
+}
+
+// Add the addend and apply the activation to a row of results, which is still in the cache.
 template <class T>
 inline void activate_row(const Correlation<T>& p, long image, long r) {
+    if (p.addend) {
+        for (long s = 0; s < p.columns.results; s++) {
+            T* to = p.out_at(image, r, s);
+            add_to(p.addend_at(to), p.outputs, to);
+        }
+    }
     if (p.activation == Activation::none) return;
     if (p.outputs == p.out_pitch && p.columns.out_step == 1)
         return activate_here(p.activation, p.out_at(image, r, 0), p.columns.results * p.outputs);

@@ -70,8 +70,6 @@ void flatten(Correlation<T>& p) {
     p.rows.results = p.out_h = p.h, p.columns.results = p.out_w = p.w;
 }
 
-bool is_depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.c == s.o; }
-
 }  // namespace
 
 template <class T>
@@ -90,12 +88,19 @@ void correlate(const Correlation<T>& given) {
 template <class T>
 void conv2d(const ConvShape& s, const T* x, const T* weight, const T* bias, Activation activation,
             T* y) {
+    conv2d<T>(s, x, weight, bias, nullptr, activation, y, nullptr);
+}
+
+template <class T>
+void conv2d(const ConvShape& s, const T* x, const T* weight, const T* bias, const T* addend,
+            Activation activation, T* y, PackedWeights<T>* kept) {
     const bool depthwise = is_depthwise(s);
     for (long group = 0; group < (depthwise ? 1 : s.groups); group++) {
         Correlation<T> p = over_input(s, x, group);
         const long first = group * p.outputs;
         p.weight = weight + first, p.bias = bias ? bias + first : nullptr;
         p.out = y + first, p.activation = activation;
+        p.addend = addend ? addend + first : nullptr, p.kept = kept ? kept + group : nullptr;
         if (depthwise) {
             p.channels = p.outputs = s.c;
             p.weight_row = s.kw * s.c, p.weight_column = s.c;
@@ -175,6 +180,8 @@ void conv2d_grad_weight(const ConvShape& s, const T* grad_output, const T* y, Ac
 #define INSTANTIATE(T)                                                                           \
     template void correlate<T>(const Correlation<T>&);                                           \
     template void conv2d<T>(const ConvShape&, const T*, const T*, const T*, Activation, T*);     \
+    template void conv2d<T>(const ConvShape&, const T*, const T*, const T*, const T*,            \
+                            Activation, T*, PackedWeights<T>*);                                  \
     template void conv2d_grad_input<T>(const ConvShape&, const T*, const T*, Activation,         \
                                        const T*, T*);                                            \
     template void conv2d_grad_weight<T>(const ConvShape&, const T*, const T*, Activation,        \

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "activation.h"
+#include "packed_weights.h"
 
 // How the window lies along one axis: result r, tap i meets pixel r * stride + i * step + origin,
 // and the result goes to place out_start + r * out_step.
@@ -36,11 +37,17 @@ struct Correlation {
     T* out;
     long out_h, out_w, outputs, out_pitch;
     const T* bias = nullptr;  // (outputs)
+    // Added before the activation, unless null; laid out as the result. Not by the depthwise kernel.
+    const T* addend = nullptr;
     Activation activation = Activation::none;
+
+    // Where packed weights are kept from call to call, unless null.
+    PackedWeights<T>* kept = nullptr;
 
     T weight_at(long i, long j, long c, long o) const {
         return weight[i * weight_row + j * weight_column + c * weight_channel + o * weight_output];
     }
+    const T* addend_at(const T* result) const { return addend ? addend + (result - out) : nullptr; }
     T* out_at(long image, long r, long s) const {
         return out + ((image * out_h + rows.out_start + r * rows.out_step) * out_w +
                       columns.out_start + s * columns.out_step) * out_pitch;

@@ -91,8 +91,10 @@ template <class T>
 void correlate_direct(const Correlation<T>& p) {
     const long depth = p.rows.taps * p.columns.taps * p.channels;
     const long panel_width = width_of_panels<T>(depth);
-    Scratch<T> packed(packed_size<T>(depth, p.outputs));
-    pack_weight<T>(p, panel_width, packed);
+    PackedWeights<T> own;
+    const T* packed = (p.kept ? *p.kept : own)
+                          .get(PackedWeights<T>::panels, packed_size<T>(depth, p.outputs),
+                               [&](T* to) { pack_weight<T>(p, panel_width, to); });
     Scratch<T> bias(packed_size<T>(1, p.outputs));
     if (p.bias) {
         std::copy_n(p.bias, p.outputs, (T*)bias);

@@ -132,6 +132,47 @@ void max_pool2d(const PoolShape& s, const T* x, T* y, Tap* taps) {
     });
 }
 
+namespace {
+
+// The maximum of a window, or NaN, in N vectors of channels.
+template <class T, int N, class Count>
+inline void only_max_of_window(const PoolShape& s, const Inside& down, const Inside& across, const T* x,
+                               Count count, T* y) {
+    constexpr long L = lanes<T>;
+    const long row_step = s.dilation_h * s.w * s.c, column_step = s.dilation_w * s.c;
+    Vector<T> best[N], sum{};
+    for (int v = 0; v < N; v++) best[v] = broadcast(-std::numeric_limits<T>::infinity());
+    const T* line = x;
+    for (long i = down.first; i < down.last; i++, line += row_step) {
+        const T* pixel = line;
+        for (long j = across.first; j < across.last; j++, pixel += column_step)
+#pragma GCC unroll 4
+            for (int v = 0; v < N; v++) {
+                const Vector<T> value = get(pixel + v * L, count);
+                best[v] = greater<T>(value, best[v]);
+                sum += value;
+            }
+    }
+    const bool nan = any<T>(sum != sum);
+    Mask<T> held{};
+    for (int v = 0; v < N; v++) {
+        if (nan) find_nan<T>(s, down, across, x + v * L, count, best[v], held);
+        put(y + v * L, best[v], count);
+    }
+}
+
+}  // namespace
+
+template <class T>
+void max_pool2d(const PoolShape& s, const T* x, T* y) {
+    for_each_result(s, [&](long, long, const Inside& down, const Inside& across, long at,
+                           long corner) {
+        for_some_channels<T, some>(s.c, [&](long c, auto vectors, auto count) {
+            only_max_of_window<T, vectors.value>(s, down, across, x + corner + c, count, y + at + c);
+        });
+    });
+}
+
 // Gradients are gathered: each pixel adds up what the windows that it lies in pass on to it, so that
 // it is written once, by one thread, and in an order that depends on no thread count. Where windows
 // tile the image there is nothing to add up, and it is quicker to go from window to window.
@@ -331,6 +372,7 @@ void avg_pool2d_grad(const PoolShape& s, bool count_padding, const T* grad_outpu
 #define INSTANTIATE(T)                                                                          \
     template void max_pool2d<T, uint8_t>(const PoolShape&, const T*, T*, uint8_t*);             \
     template void max_pool2d<T, int32_t>(const PoolShape&, const T*, T*, int32_t*);             \
+    template void max_pool2d<T>(const PoolShape&, const T*, T*);                                \
     template void max_pool2d_grad<T, uint8_t>(const PoolShape&, const T*, const uint8_t*, T*);  \
     template void max_pool2d_grad<T, int32_t>(const PoolShape&, const T*, const int32_t*, T*);  \
     template void avg_pool2d<T>(const PoolShape&, bool, const T*, T*);                          \

@@ -18,6 +18,10 @@ struct PoolShape {
 template <class T, class Tap>
 void max_pool2d(const PoolShape&, const T* x, T* y, Tap* taps);
 
+// The maximum alone.
+template <class T>
+void max_pool2d(const PoolShape&, const T* x, T* y);
+
 template <class T, class Tap>
 void max_pool2d_grad(const PoolShape&, const T* grad_output, const Tap* taps, T* grad_input);
 

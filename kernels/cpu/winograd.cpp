@@ -179,11 +179,14 @@ __attribute__((noinline)) void store_tile(const Correlation<float>& p, const Til
         }
         const V bias = p.bias ? load_some(p.bias + first + v, filled) : V{};
         float* to = p.out_at(image, row, column) + first + v;
+        const float* addend = p.addend_at(to);
         with_activation(p.activation, [&](auto a) {
             for (long i = 0; i < rows; i++, to += row_step) {
                 evaluate_transposed<S, side>(m[i], 1);
                 for (long j = 0; j < columns; j++) {
-                    const V y = activate<a.value, float>(m[i][j] + bias);
+                    V before = m[i][j] + bias;
+                    if (addend) before += get(addend + i * row_step + j * pixel_step, filled);
+                    const V y = activate<a.value, float>(before);
                     if (filled == L)
                         store(to + j * pixel_step, y);
                     else
@@ -250,8 +253,11 @@ void correlate_tiles(const Correlation<float>& p) {
     constexpr int S = side_of_tile(taps), points = square(S);
     const Tiles tiles(p);
     const long channels = padded(p.channels), panel = width_of_panels<float>(p.channels);
-    Scratch<float> weights(packed_size<float>(points * p.channels, p.outputs));
-    transform_weights<taps>(p, weights);
+    PackedWeights<float> own;
+    const float* weights = (p.kept ? *p.kept : own)
+                               .get(PackedWeights<float>::winograd,
+                                    packed_size<float>(points * p.channels, p.outputs),
+                                    [&](float* to) { transform_weights<taps>(p, to); });
 
     // As many tiles at once as leave their transforms in a core's cache, since each panel of weights
     // goes past them once.

@@ -443,6 +443,8 @@ class Function:
             ctx.record(inputs, arrays, options, variables, owners)
             result.node = ctx
             result.requires_grad = True
+        elif not record and recording.observer is not None:
+            recording.observer(cls, inputs, options, result)
         return result
 
 

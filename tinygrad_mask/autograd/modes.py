@@ -10,6 +10,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 class _Recording(threading.local):
     enabled = True
+    observer: "Callable[..., None] | None" = None
+    """Is told of each function that is applied while no graph is recorded: `observer(function,
+    inputs, options, result)`, with inputs and options as `Function.apply` has them."""
 
 
 recording = _Recording()
