@@ -56,6 +56,9 @@ class CompiledModel:
         with no_grad():
             return run(x)
 
+    def __reduce__(self) -> tuple[type["CompiledModel"], tuple[Module]]:
+        return type(self), (self.model,)  # copies and pickles compile for themselves
+
     @property
     def reasons(self) -> dict[tuple[Any, ...], str]:
         """Why the model runs as it is, for each (device, dtype, *image shape) where it does."""
