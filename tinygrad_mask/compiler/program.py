@@ -5,7 +5,7 @@ from typing import Any
 from tinygrad_mask.backends import Array
 from tinygrad_mask.compiler.fusion import as_float32
 from tinygrad_mask.compiler.memory import elements, plan_memory
-from tinygrad_mask.compiler.trace import Graph, Op, NotCompilableError
+from tinygrad_mask.compiler.trace import Graph, NotCompilableError, Op
 
 
 def build_program(graph: Graph, kernels: Any) -> Any:
