@@ -1,0 +1,166 @@
+"""The detector from photographs to boxes: batches, a short training, files, pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from tinygrad_mask import nn, optim
+from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
+from tinygrad_mask.masks.detector.network.detector import (
+    TOO_SMALL,
+    UNSURE,
+    DetectedFace,
+    Detector,
+    InputSettings,
+)
+from tinygrad_mask.masks.detector.report.drawing import COLOURS, draw_faces
+from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation, PhotographView
+from tinygrad_mask.masks.detector.training.batches import DetectorBatches
+from tinygrad_mask.masks.detector.training.loss import detector_loss
+from tinygrad_mask.masks.detector.training.targets import HeatMapTargets
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.training import Trainer
+
+SMALL = DetectorArchitecture(channels=(8, 12, 16, 16, 16), depths=(1, 1, 1, 1), head=12)
+COLOURS_OF_LABELS = [(250, 40, 40), (40, 250, 40), (40, 40, 250)]
+
+
+def photograph(rng, faces=2):
+    """A grey photograph with bright squares, whose colour is their label."""
+    image = Image.new("RGB", (160, 120), (90, 90, 90))
+    boxes, labels = [], []
+    for k in range(faces):
+        left, top = int(rng.integers(80 * k, 80 * k + 40)), int(rng.integers(5, 70))
+        side = int(rng.integers(20, 38))
+        label = int(rng.integers(3))
+        ImageDraw.Draw(image).rectangle(
+            (left, top, left + side - 1, top + side - 1), fill=COLOURS_OF_LABELS[label]
+        )
+        boxes.append([left, top, left + side, top + side])
+        labels.append(label)
+    return PhotographView(
+        image, np.array(boxes, np.float32), np.array(labels), np.zeros((0, 4), np.float32)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small detector after a short training on squares."""
+    rng = np.random.default_rng(0)
+    views = [photograph(rng) for _ in range(40)]
+    model = FaceDetector(SMALL, np.random.default_rng(1))
+    augmentation = DetectorAugmentation(size=96, long_side=(150, 170), mosaic=0.0)
+    batches = DetectorBatches(views, 8, augmentation, steps=250, min_face=4, seed=0)
+    optimizer = optim.AdamW(model.parameters(), 5e-3)
+
+    def loss(model, images, *targets):
+        wanted = HeatMapTargets(*(target.numpy() for target in targets))
+        return detector_loss(model(images), wanted, np.ones(3, np.float32)).total
+
+    schedule = optim.OneCycleLR(optimizer, 5e-3, 250, cycle_momentum=False)
+    Trainer(model, optimizer, loss, batches, epochs=1, schedule=schedule).run()
+    return Detector(model, SMALL, InputSettings(long_side=160))
+
+
+def test_it_finds_what_it_was_trained_on(trained):
+    rng = np.random.default_rng(99)
+    found = right = 0
+    for _ in range(10):
+        view = photograph(rng)
+        faces = trained.detect(view.image, confidence=0.0)
+        for box, label in zip(view.boxes, view.labels, strict=True):
+            near = [f for f in faces if np.abs(np.array(f.box) - box).max() < 6]
+            found += bool(near)
+            right += bool(near) and near[0].label == LABELS[label]
+    assert found >= 18
+    assert right >= 16
+
+
+def test_paths_images_and_arrays_of_either_order_are_the_same(trained, tmp_path):
+    image = photograph(np.random.default_rng(5)).image
+    image.save(tmp_path / "a.png")
+    pixels = np.asarray(image)
+    expected = trained.detect(image)
+    assert len(expected) == 2
+    for given, options in (
+        (tmp_path / "a.png", {}),
+        (str(tmp_path / "a.png"), {}),
+        (pixels, {}),
+        (pixels[..., ::-1], {"bgr": True}),
+    ):
+        assert trained.detect(given, **options) == expected
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_other_arrays_are_refused(trained, pixels):
+    with pytest.raises(ValueError, match=r"expected an array uint8 \(H, W, 3\)"):
+        trained.detect(pixels)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (641, 33)])
+def test_pictures_of_any_size_have_boxes_inside(trained, size):
+    rng = np.random.default_rng(7)
+    pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    for face in trained.detect(pixels, least_score=0.0):
+        left, top, right, bottom = face.box
+        assert 0 <= left < right <= size[0]
+        assert 0 <= top < bottom <= size[1]
+        assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_answers_that_are_no_label(trained):
+    image = photograph(np.random.default_rng(5)).image
+    assert {f.answer for f in trained.detect(image, confidence=1.1)} == {UNSURE}
+    assert {f.answer for f in trained.detect(image, min_face=1000)} == {TOO_SMALL}
+
+
+def test_a_saved_detector_answers_as_before(trained, tmp_path):
+    trained.save(tmp_path / "d.safetensors")
+    loaded = Detector.load(tmp_path / "d.safetensors")
+    assert loaded.settings == trained.settings
+    assert loaded.architecture == trained.architecture
+    image = photograph(np.random.default_rng(5)).image
+    assert loaded.detect(image) == trained.detect(image)
+
+
+def test_a_file_of_another_model_is_refused(tmp_path):
+    from tinygrad_mask import serialization
+
+    path = tmp_path / "other.safetensors"
+    serialization.save(path, nn.Linear(2, 3).state_dict(), {"format": "something"})
+    with pytest.raises(ValueError, match="expected metadata of"):
+        Detector.load(path)
+
+
+def test_batches_depend_on_seed_epoch_and_step_alone():
+    views = [photograph(np.random.default_rng(k)) for k in range(4)]
+
+    def batches(seed=0):
+        settings = DetectorAugmentation(size=64)
+        return DetectorBatches(views, 2, settings, steps=3, min_face=4, seed=seed)
+
+    first = list(batches().epoch(1))
+    resumed = list(batches().epoch(1, 2))
+    assert len(first) == 3
+    assert len(resumed) == 1
+    assert all((a == b).all() for a, b in zip(first[2], resumed[0], strict=True))
+    other = next(batches(seed=1).epoch(1))
+    assert not (first[0][0] == other[0]).all()
+
+
+def test_captions_can_be_read_at_every_edge_and_on_every_background():
+    faces = [
+        DetectedFace((0, 0, 20, 20), 0.9, "proper", 0.98, {}, "proper"),
+        DetectedFace((170, 40, 199, 80), 0.8, "improper", 0.7, {}, "improper"),
+        DetectedFace((60, 100, 90, 119), 0.7, "none", 0.9, {}, UNSURE),
+    ]
+    for colour in ("white", "black", COLOURS["proper"]):
+        image = Image.new("RGB", (200, 120), colour)
+        drawn = draw_faces(image, faces)
+        assert drawn.size == image.size
+        assert (np.asarray(image) == np.asarray(Image.new("RGB", (200, 120), colour))).all()
+        pixels = np.asarray(drawn).reshape(-1, 3).tolist()
+        for face in faces:
+            assert list(COLOURS[face.answer]) in pixels
+        assert [0, 0, 0] in pixels
+        assert min(max(pixels, key=min)) > 200  # the text

@@ -1,0 +1,1 @@
+"""Find the faces in whole photographs and say how each one's mask is worn."""

@@ -1,0 +1,1 @@
+"""The detector's network, and how its output maps become boxes."""

@@ -1,0 +1,219 @@
+"""A trained detector: the network and all that has to be known to ask it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tinygrad_mask import Tensor, no_grad, serialization
+from tinygrad_mask.masks.classifier.network.classifier import Classifier
+from tinygrad_mask.masks.crops import crop_face
+from tinygrad_mask.masks.detector.network.architecture import (
+    LARGEST_STRIDE,
+    STRIDE,
+    DetectorArchitecture,
+    FaceDetector,
+)
+from tinygrad_mask.masks.detector.network.decoding import Detections, decode
+from tinygrad_mask.masks.detector.training.augmentation import GREY
+from tinygrad_mask.masks.images import read_image
+from tinygrad_mask.masks.labels import LABELS
+
+_FORMAT = "tinygrad_mask detector 1"
+
+LEAST_SCORE = 0.3
+"""The score from which on something is taken for a face."""
+
+CONFIDENCE = 0.5
+"""The probability below which a label is answered `unsure`."""
+
+MIN_FACE = 8.0
+"""The shorter side in pixels under which a face is too small to judge."""
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How a photograph is resized before the network sees it; part of the model.
+
+    Its longer side becomes `long_side` pixels, but it is never enlarged by more than
+    `most_enlarged`: beyond that there is nothing more to see.
+    """
+
+    long_side: int = 800
+    most_enlarged: float = 2.0
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) in pixels to which a photograph is resized."""
+        scale = min(self.long_side / max(width, height), self.most_enlarged)
+        return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+UNSURE, TOO_SMALL = "unsure", "too small"
+"""The answers that are no label."""
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """A face in a photograph.
+
+    `box` is x1, y1, x2, y2 in pixels of the photograph. `score` is the probability that there is a
+    face, `label` the most probable of `LABELS`, `probability` its probability and `probabilities`
+    those of all labels, by name. `answer` is the label, or `UNSURE` if its probability is below
+    what was asked for, or `TOO_SMALL` if too few pixels show the face to judge it.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    answer: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields as what `json.dumps` takes."""
+        return {**asdict(self), "box": list(self.box)}
+
+
+class Detector:
+    """Finds faces in photographs of any size, and says how their masks are worn.
+
+    With a `classifier` the probabilities of the labels are the mean of the network's own and of
+    those that the classifier gives for the faces' crops; docs/detector_card.md says what that is
+    worth.
+
+    Example:
+        >>> detector = Detector(FaceDetector(DetectorArchitecture(), np.random.default_rng(0)),
+        ...                     DetectorArchitecture(), InputSettings())
+        >>> detector.detect(np.zeros((60, 80, 3), np.uint8), least_score=0.5)
+        []
+    """
+
+    def __init__(
+        self,
+        model: FaceDetector,
+        architecture: DetectorArchitecture,
+        settings: InputSettings,
+        classifier: Classifier | None = None,
+    ) -> None:
+        self.model = model
+        self.architecture = architecture
+        self.settings = settings
+        self.classifier = classifier
+
+    def detect(
+        self,
+        image: str | Path | Image.Image | NDArray[np.uint8],
+        *,
+        bgr: bool = False,
+        least_score: float = LEAST_SCORE,
+        confidence: float = CONFIDENCE,
+        min_face: float = MIN_FACE,
+    ) -> list[DetectedFace]:
+        """Return the faces in a photograph, most certain first.
+
+        `image` is a path, a PIL image or an RGB array, uint8 (H, W, 3); with `bgr=True` an array
+        whose channels are in OpenCV's order. Faces with a score below `least_score` are left out;
+        a label of a probability below `confidence` is answered `unsure`, a face whose shorter side
+        is under `min_face` pixels `too small`. Raises `OSError` for a file that cannot be read and
+        `ValueError` for an array of another shape or dtype.
+        """
+        found = self.find(_to_image(image, bgr), least_score)
+        faces = []
+        for box, score, probabilities in zip(found.boxes, found.scores, found.labels, strict=True):
+            label, probability = LABELS[int(probabilities.argmax())], float(probabilities.max())
+            left, top, right, bottom = box.tolist()
+            answer = label if probability >= confidence else UNSURE
+            if min(right - left, bottom - top) < min_face:
+                answer = TOO_SMALL
+            by_name = dict(zip(LABELS, probabilities.tolist(), strict=True))
+            box_ = (left, top, right, bottom)
+            faces.append(DetectedFace(box_, float(score), label, probability, by_name, answer))
+        return faces
+
+    def find(self, image: Image.Image, least_score: float) -> Detections:
+        """Return the faces in an RGB image down to a score, in its pixels, clipped to it."""
+        width, height = self.settings.size(*image.size)
+        enlarged = width > image.width
+        resized = image.resize(
+            (width, height),
+            Image.Resampling.BICUBIC if enlarged else Image.Resampling.BILINEAR,
+            reducing_gap=2.0,
+        )
+        # On plain grey, to multiples of the largest stride.
+        rows, columns = (-(-n // LARGEST_STRIDE) * LARGEST_STRIDE for n in (height, width))
+        pixels = np.full((1, rows, columns, 3), GREY, np.float32)
+        pixels[0, :height, :width] = np.asarray(resized)
+        self.model.eval()
+        with no_grad():
+            output = self.model(Tensor.from_array(scale_pixels(pixels))).numpy()[0]
+        output = output[: -(-height // STRIDE), : -(-width // STRIDE)]
+        found = decode(output, least_score)
+        factor = np.tile([image.width / width, image.height / height], 2).astype(np.float32)
+        limits = np.tile(np.array(image.size, np.float32), 2)
+        boxes = np.clip(found.boxes * factor, 0, limits)
+        inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        found = Detections(boxes, found.scores, found.labels)[inside]
+        if self.classifier is None or not len(found):
+            return found
+        crops = [
+            crop_face(image, tuple(box.tolist()), self.classifier.crops) for box in found.boxes
+        ]
+        second = self.classifier.probabilities(np.stack(crops))
+        return Detections(found.boxes, found.scores, (found.labels + second) / np.float32(2))
+
+    # --- files ------------------------------------------------------------------------------
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write weights and metadata to a safetensors file; see `serialization.save`."""
+        metadata = {
+            "format": _FORMAT,
+            "labels": json.dumps(LABELS),
+            "architecture": json.dumps(asdict(self.architecture)),
+            "input": json.dumps(asdict(self.settings)),
+        }
+        serialization.save(path, self.model.state_dict(), metadata, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: Path) -> "Detector":
+        """Read a detector from its file.
+
+        Raises `OSError` if the file cannot be read and `ValueError` if it holds no detector.
+        """
+        arrays, metadata = serialization.load(path)
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(
+                f"{path}: expected metadata of '{_FORMAT}', got "
+                f"{metadata.get('format', 'no format')!r}"
+            )
+        try:
+            fields: dict[str, Any] = json.loads(metadata["architecture"])
+            architecture = DetectorArchitecture(
+                tuple(fields["channels"]), tuple(fields["depths"]), fields["head"]
+            )
+            settings = InputSettings(**json.loads(metadata["input"]))
+            model = FaceDetector(architecture, np.random.default_rng(0))
+            model.load_state_dict(arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not a detector as it is saved here ({error})") from error
+        return cls(model, architecture, settings)
+
+
+def scale_pixels(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale pixels from 0 to 255 to what the network takes, about -2 to 2."""
+    return (pixels - np.float32(127.5)) / np.float32(63.75)
+
+
+def _to_image(image: str | Path | Image.Image | NDArray[np.uint8], bgr: bool) -> Image.Image:
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"detect: expected an array uint8 (H, W, 3), got {image.dtype} of shape {image.shape}"
+        )
+    return Image.fromarray(np.ascontiguousarray(image[..., ::-1] if bgr else image))

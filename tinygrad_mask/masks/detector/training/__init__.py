@@ -1,0 +1,1 @@
+"""Training of the detector: augmentation, target maps, loss."""
