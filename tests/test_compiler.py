@@ -1,5 +1,7 @@
 """`compile`: the same results as the model, for networks of every kind, or the model itself."""
 
+import copy
+import pickle
 import re
 import threading
 
@@ -454,6 +456,41 @@ def test_results_are_arrays_of_their_own_and_no_images_are_none():
     strided = images(4, 8)[::2, ::2]
     with tg.no_grad():
         np.testing.assert_allclose(fast(strided).numpy(), model(strided).numpy(), atol=1e-6)
+
+
+def test_copies_and_pickles_compile_for_themselves():
+    model = nn.Sequential(nn.Linear(4, 3, rng=np.random.default_rng(0)), nn.ReLU()).eval()
+    fast, x = tg.compile(model), images(2, 4)
+    wanted = fast(x).numpy()
+    for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        np.testing.assert_array_equal(twin(x).numpy(), wanted)
+        twin.model[0].weight.detach()[...] = 0.0
+        np.testing.assert_array_equal(fast(x).numpy(), wanted)
+        assert not twin(x).numpy().any()
+
+
+def test_wrong_places_and_shapes_are_refused_by_the_kernels():
+    program = get_backend("cpu").kernels.Program(12, 32, [6])
+    weight, bias = np.zeros((4, 2), np.float32), np.zeros(2, np.float32)
+    here, there = ("input", 0), ("output", 0)
+    for call, message in (
+        (lambda: program.linear(here, 4, weight, bias, "none", there), "elements do not fit"),
+        (
+            lambda: program.linear(here, 3, weight, bias, "none", ("arena", 27)),
+            "6 elements do not fit",
+        ),
+        (lambda: program.linear(here, 3, weight, bias, "none", ("output", 1)), "expected a place"),
+        (lambda: program.linear(here, 3, weight, bias, "none", ("arena", -1)), "expected a place"),
+        (lambda: program.linear(here, 3, weight, np.zeros(3, np.float32), "none", there), "shape"),
+        (lambda: program.linear(here, 3, weight, bias, "silu", there), "activation"),
+        (lambda: program.copy(here, 12, 0, [3, 2], [5, 2], there), "leaves its image"),
+        (lambda: program.copy(here, 12, -1, [6], [1], there), "leaves its image"),
+        (lambda: program.copy_blocks(here, 3, 4, there, 0, 2), "overlap"),
+        (lambda: program.run(np.zeros((2, 11), np.float32), [np.zeros(12, np.float32)]), "x:"),
+        (lambda: program.run(np.zeros((2, 12), np.float32), [np.zeros(11, np.float32)]), "output:"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_several_threads_at_once():
