@@ -67,6 +67,7 @@ def check(model, *batches, compiles=True):
     model.eval()
     fast = tg.compile(model)
     for x in batches:
+        fast(x)  # other shapes than the first are compiled when they come again
         got = fast(x)
         got = got if isinstance(got, tuple | list) else [got]
         with tg.no_grad():
@@ -419,6 +420,24 @@ def test_changes_of_the_model_are_followed():
     handle.remove()
     assert same()
     assert not fast.reasons
+
+
+def test_another_shape_is_compiled_when_it_comes_again():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, rng=np.random.default_rng(0)), nn.ReLU())
+    fast = tg.compile(model.eval())
+    calls = []
+    model[0].forward = lambda *args, forward=model[0].forward: calls.append(1) or forward(*args)
+    fast(images(1, 8, 8, 3))
+    made = len(calls)
+    fast(images(5, 8, 8, 3))
+    assert made == len(calls) > 0
+    other = images(1, 9, 8, 3)
+    fast(other)
+    assert len(calls) == made + 1  # as it is
+    fast(other)
+    made = len(calls)
+    assert fast(other).shape == (1, 9, 8, 8)
+    assert len(calls) == made  # compiled
 
 
 def test_training_mode_is_refused():

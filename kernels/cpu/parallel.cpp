@@ -14,6 +14,7 @@
 namespace {
 
 std::atomic<int> num_threads{1};
+thread_local bool alone = false;
 
 // Let the processor rest for some cycles, and the other thread of its core go on.
 inline void pause_briefly() {
@@ -182,10 +183,13 @@ Pool& the_pool() {
 
 void set_num_threads(int count) { num_threads = std::max(count, 1); }
 
-int get_num_threads() { return num_threads; }
+int get_num_threads() { return alone ? 1 : num_threads.load(); }
+
+Alone::Alone() : before_(alone) { alone = true; }
+Alone::~Alone() { alone = before_; }
 
 void for_each_task(long count, int threads, const std::function<void(long)>& body) {
-    threads = int(std::min<long>(count, threads));
+    threads = alone ? 1 : int(std::min<long>(count, threads));
     if (threads <= 1) {
         for (long index = 0; index < count; index++) body(index);
         return;
@@ -196,7 +200,7 @@ void for_each_task(long count, int threads, const std::function<void(long)>& bod
 
 void for_each_range(long count, long grain, const std::function<void(long, long)>& body) {
     const long grains = count / std::max<long>(grain, 1);
-    const int threads = int(std::clamp<long>(grains, 1, num_threads));
+    const int threads = int(std::clamp<long>(grains, 1, get_num_threads()));
     if (threads == 1) return body(0, count);
     // More parts than threads, so that one which is held up leaves the rest to the others, and as many
     // for each.

@@ -6,7 +6,20 @@
 
 // How many threads the kernels of this module use; at least 1.
 void set_num_threads(int count);
-int get_num_threads();
+int get_num_threads();  // 1 in a thread that lives within `Alone`
+
+// While it lives, kernels that this thread calls use this thread alone: for tasks that are whole
+// computations of their own.
+class Alone {
+public:
+    Alone();
+    ~Alone();
+    Alone(const Alone&) = delete;
+    Alone& operator=(const Alone&) = delete;
+
+private:
+    bool before_;
+};
 
 // Call body(index) for each index in [0, count), in any order, on up to `threads` threads; what one
 // call writes no other may touch.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "band.h"
 #include "batch_norm.h"
@@ -12,11 +13,10 @@
 
 namespace {
 
-// Images that are run at a time: as many as leave the arena in the caches, but enough for all threads.
+// Images that a thread runs at a time: as many as leave the arena in the caches.
 long images_at_once(long arena) {
-    constexpr long cache = 4 << 20;
-    const long fit = cache / std::max<long>(arena * long(sizeof(float)), 1);
-    return std::max<long>(fit, 2 * get_num_threads());
+    constexpr long cache = 2 << 20;
+    return std::max<long>(cache / std::max<long>(arena * long(sizeof(float)), 1), 1);
 }
 
 void copy_axes(const StridedCopy& c, size_t axis, const float* x, float*& y) {
@@ -172,13 +172,19 @@ void Program::copy_blocks(long blocks, long size, long from_step, Place x, Place
 }
 
 void Program::run(long n, const float* input, const std::vector<float*>& outputs) const {
-    const long most = images_at_once(arena_), chunks = (n + most - 1) / most;
-    if (chunks == 0) return;
-    Scratch<float> arena(arena_ * ((n + chunks - 1) / chunks) + 1);
-    for (long chunk = 0; chunk < chunks; chunk++) {
-        const long begin = part_begin(n, chunk, chunks);
-        Memory memory{input + begin * input_, arena, outputs, part_begin(n, chunk + 1, chunks) - begin};
+    // Threads that each run all steps on images of their own need not wait for each other after each
+    // step. Fewer images than threads are run by all of them together.
+    const long threads = get_num_threads(), most = images_at_once(arena_);
+    const bool together = n < threads;
+    const long rounds = (n + threads * most - 1) / (threads * most);
+    const long chunks = together ? 1 : threads * rounds;
+    for_each_task(chunks, [&](long chunk) {
+        std::optional<Alone> alone;
+        if (!together) alone.emplace();
+        const long begin = part_begin(n, chunk, chunks), count = part_begin(n, chunk + 1, chunks) - begin;
+        Scratch<float> arena(arena_ * count + 1);
+        Memory memory{input + begin * input_, arena, outputs, count};
         for (size_t k = 0; k < outputs.size(); k++) memory.outputs[k] += begin * outputs_[k];
         for (const auto& step : steps_) step(memory);
-    }
+    });
 }

@@ -1,8 +1,9 @@
 // A network as a list of kernel calls, run without Python between them.
 //
 // Everything is float32 and per image: a step knows how many elements an image has, and `run` says how
-// many images there are. Images are independent, so many of them are run a few at a time, which keeps
-// what passes from step to step in the caches.
+// many images there are. Images are independent, so each thread runs all steps on a few images at a
+// time: what passes from step to step stays in its caches, and no thread waits for another one until the
+// end. Only fewer images than threads are run by all threads together, step by step.
 #pragma once
 
 #include <functional>

@@ -301,13 +301,13 @@ void set_winograd(bool enable) { enabled = enable; }
 bool winograd_enabled() { return enabled; }
 
 // The fewer channels, the less the products weigh against the transforms of the tiles, and the fewer
-// tiles, against that of the weights; and the shorter the sum, the smaller direct convolution's own
-// rounding error.
+// tiles, against that of the weights, unless these are kept; and the shorter the sum, the smaller direct
+// convolution's own rounding error.
 bool winograd_pays(const Correlation<float>& p) {
     if (!winograd_enabled()) return false;
     const long least = p.rows.taps == 2 ? 32 : 16;
-    return fits(p) && p.channels >= least && p.outputs >= least && Tiles(p).count >= 16 &&
-           filled(p) >= 0.5;
+    return fits(p) && p.channels >= least && p.outputs >= least &&
+           Tiles(p).count >= (p.kept ? 6 : 16) && filled(p) >= 0.5;
 }
 
 void correlate_winograd(const Correlation<float>& p) {

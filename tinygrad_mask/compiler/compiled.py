@@ -21,6 +21,9 @@ checked; a right program is within 1e-5."""
 MOST_SHAPES = 8
 """Image shapes whose programs are kept; the oldest one makes room for the next."""
 
+MOST_SEEN = 256
+"""Image shapes that are remembered as seen once."""
+
 _Run: TypeAlias = Callable[[Tensor], Any]
 
 
@@ -56,6 +59,9 @@ class CompiledModel:
         with no_grad():
             return run(x)
 
+    def __reduce__(self) -> tuple[type["CompiledModel"], tuple[Module]]:
+        return type(self), (self.model,)  # copies and pickles compile for themselves
+
     @property
     def reasons(self) -> dict[tuple[Any, ...], str]:
         """Why the model runs as it is, for each (device, dtype, *image shape) where it does."""
@@ -69,6 +75,7 @@ class _Compiled:
         self.model = model
         self.programs: dict[tuple[Any, ...], _Run] = {}
         self.reasons: dict[tuple[Any, ...], str] = {}
+        self._seen: dict[tuple[Any, ...], None] = {}
         modules = list(model.modules())
         tensors = [*model.parameters(), *model.buffers()]
         training = next((m for m in modules if m.training), None)
@@ -90,7 +97,13 @@ class _Compiled:
         return any(t.data is not data or t.version.count != n for t, data, n in self._tensors)
 
     def program(self, key: tuple[Any, ...], x: Tensor) -> _Run:
-        """Return the program for images like those of x, made now if there is none."""
+        """Return the program for images like those of x, made now if it is worth it."""
+        if key not in self.programs and self.programs and key not in self._seen:
+            # It takes as long as ten images or so: for a shape that never comes again, too long.
+            while len(self._seen) >= MOST_SEEN:
+                del self._seen[next(iter(self._seen))]
+            self._seen[key] = None
+            return self.model
         if key not in self.programs:
             while len(self.programs) >= MOST_SHAPES:
                 oldest = next(iter(self.programs))
@@ -132,9 +145,9 @@ def compile(model: Module) -> CompiledModel:
 
     On the CPU the network becomes one call: batch norm is folded into the convolution or linear map
     before it, residuals and activations are added where the results are made, weights are packed
-    once, and the memory between the layers is planned once. That happens for each shape of images
-    at the first call with it; the number of images may differ from call to call. Results differ
-    from the model's by rounding, some 1e-6 of the largest.
+    once, and the memory between the layers is planned once. That happens at the first call, and for
+    other shapes of images at the second call with each; the number of images may differ from call
+    to call. Results differ from the model's by rounding, some 1e-6 of the largest.
 
     On a GPU the kernels of the model are recorded once per shape of the batch, and replayed.
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from kernel_calls import CALLS, call
 
 import tinygrad_mask.functions as F
-from tinygrad_mask import Tensor, nn, optim
+from tinygrad_mask import Tensor, nn, no_grad, optim
+from tinygrad_mask import compile as compile_model
 from tinygrad_mask.backends import DeviceError, cuda, emulator_backend, get_backend
 from tinygrad_mask.backends.cpu import cpu_backend
 from tinygrad_mask.testing import check_gradients
@@ -314,6 +315,24 @@ def test_a_step_that_copies_from_the_host_or_looks_at_a_value_is_not_recorded(gp
         with pytest.raises(error):
             step(x)
         assert gpu.asarray(np.ones(1)).shape == (1,)  # nothing is being recorded any more
+
+
+def test_a_compiled_model_is_recorded_and_follows_its_weights(gpu):
+    rng = np.random.default_rng(0)
+    layers = [nn.Conv2d(3, 4, 3, rng=rng), nn.BatchNorm(4), nn.ReLU(), nn.GlobalAvgPool2d()]
+    model = nn.Sequential(layers).eval().to(gpu)
+    fast = compile_model(model)
+    results = []
+    for k, n in enumerate((2, 2, 2, 3, 3, 3, 3)):
+        if k == 4:  # then it is recorded again
+            model[1].running_mean[...] = rng.standard_normal(4).astype(np.float32)
+        x = Tensor(rng.standard_normal((n, 5, 5, 3)).astype(np.float32), device=gpu)
+        with no_grad():
+            wanted = model(x).numpy()
+        results.append((fast(x), wanted))
+    for result, wanted in results:  # each has memory of its own
+        np.testing.assert_allclose(result.numpy(), wanted, rtol=1e-6)
+    assert not fast.reasons
 
 
 def test_other_devices_take_the_step_as_it_is():

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygrad_mask import Tensor, nn, no_grad, serialization
+from tinygrad_mask import Tensor, nn, serialization
+from tinygrad_mask.compiler import CompiledModel
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
@@ -91,6 +92,7 @@ class Classifier:
         self.trained_on = trained_on
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
         self.scale, self.shift = 1 / (255 * std), -mean / std
+        self._compiled: CompiledModel | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -196,18 +198,22 @@ class Classifier:
         Where each crop is asked about twice they are the mean of both answers.
         """
         self.model.eval()
-        with no_grad():
-            parts = [
-                self._scores(crops[start : start + _BATCH], device)
-                for start in range(0, len(crops), _BATCH)
-            ]
+        if self._compiled is None or self._compiled.model is not self.model:
+            self._compiled = CompiledModel(self.model)
+        parts = [
+            self._scores(self._compiled, crops[start : start + _BATCH], device)
+            for start in range(0, len(crops), _BATCH)
+        ]
         return np.concatenate([np.zeros((0, len(LABELS)), np.float32), *parts])
 
-    def _scores(self, crops: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
-        scores = self.model(self.inputs(crops, device))
-        if self.mirrored:
-            scores = (scores + self.model(self.inputs(crops[:, :, ::-1], device))) / 2
-        return scores.numpy()
+    def _scores(
+        self, compiled: CompiledModel, crops: NDArray[np.uint8], device: str
+    ) -> NDArray[np.float32]:
+        if not self.mirrored:
+            return compiled(self.inputs(crops, device)).numpy()
+        both = np.concatenate([crops, crops[:, :, ::-1]])
+        scores = compiled(self.inputs(both, device)).numpy()
+        return (scores[: len(crops)] + scores[len(crops) :]) / 2
 
     def probabilities(
         self, crops: NDArray[np.uint8] | Rows, device: str = "cpu"
