@@ -177,6 +177,7 @@ def calls():
 
 
 MACHINE = {
+    "Program",  # a class; tests/test_compiler.py tries what it refuses
     "set_num_threads",
     "set_winograd",
     "runnable",
