@@ -25,6 +25,7 @@ from tinygrad_mask.autograd.variable import (
     constant_of,
     mixed_dtypes,
     number_for,
+    option_of,
     plain_array,
     shape_of,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "mixed_dtypes",
     "no_grad",
     "number_for",
+    "option_of",
     "output_gradient",
     "plain_array",
     "set_grad_enabled",

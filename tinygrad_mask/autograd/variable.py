@@ -91,7 +91,9 @@ def number_for(name: str, value: Any, dtype: Any) -> bool | int | float:
     Raises `TypeError`, in the name of a function, for a float and a dtype of integers, and for what
     is not a number; `OverflowError` for an integer outside the range of the dtype.
     """
-    if isinstance(value, np.generic):
+    if isinstance(value, np.longdouble):
+        value = float(value)  # whose item() is no number of Python's
+    elif isinstance(value, np.generic):
         value = value.item()  # a number of NumPy's would not adopt the tensor's dtype
     if not isinstance(value, (bool, int, float)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
@@ -138,6 +140,19 @@ def constant_of(value: Any, backend: Backend, name: str, argument: str) -> Array
             "detach() it first"
         )
     return array_of(value, backend, name)
+
+
+def option_of(name: str, argument: str, value: Any) -> float:
+    """The float that an option means, which may be a number of NumPy's or a tensor of one element.
+
+    Raises `TypeError`, in the name of a function, for a tensor whose gradient would be lost.
+    """
+    if isinstance(value, Variable) and value.requires_grad and recording.enabled:
+        raise TypeError(
+            f"{name}: {argument} is not differentiable, got a tensor that requires a gradient; "
+            "detach() it first"
+        )
+    return float(value)
 
 
 def check_ends_no_graph(data: Any, name: str = "Tensor") -> None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from tinygrad_mask.autograd import Function, Node, sum_over
+from tinygrad_mask.autograd import Function, Node, option_of, sum_over
 from tinygrad_mask.backends import Array, FusedActivation
 from tinygrad_mask.functions.elementwise import exp, where
 from tinygrad_mask.functions.reduction import single_axis
@@ -288,7 +288,7 @@ class SoftplusFunction(Function):
 
 def elu(x: "Tensor", alpha: float = 1.0) -> "Tensor":
     """Return x where it is positive and alpha * (exp(x) - 1) elsewhere (Clevert et al. 2016)."""
-    return ELUFunction.apply(x, alpha=float(alpha))
+    return ELUFunction.apply(x, alpha=option_of("elu", "alpha", alpha))
 
 
 def softplus(x: "Tensor", beta: float = 1.0, threshold: float = 20.0) -> "Tensor":
@@ -299,7 +299,9 @@ def softplus(x: "Tensor", beta: float = 1.0, threshold: float = 20.0) -> "Tensor
     """
     if not beta > 0:
         raise ValueError(f"softplus: expected beta > 0, got {beta}")
-    return SoftplusFunction.apply(x, beta=float(beta), threshold=float(threshold))
+    beta = option_of("softplus", "beta", beta)
+    threshold = option_of("softplus", "threshold", threshold)
+    return SoftplusFunction.apply(x, beta=beta, threshold=threshold)
 
 
 def hardtanh(x: "Tensor", min_val: float = -1.0, max_val: float = 1.0) -> "Tensor":
@@ -309,5 +311,7 @@ def hardtanh(x: "Tensor", min_val: float = -1.0, max_val: float = 1.0) -> "Tenso
     """
     if not min_val < max_val:
         raise ValueError(f"hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
+    min_val = option_of("hardtanh", "min_val", min_val)
+    max_val = option_of("hardtanh", "max_val", max_val)
     inside = (x.data > min_val) & (x.data < max_val)
     return where(inside, x, x.detach().clip(min_val, max_val))

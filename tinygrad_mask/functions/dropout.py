@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_mask.autograd import Function, Node
+from tinygrad_mask.autograd import Function, Node, option_of
 from tinygrad_mask.backends import Array
 from tinygrad_mask.random import as_generator
 
@@ -49,6 +49,6 @@ def dropout(
     generator = as_generator("dropout", rng)
     if not training:
         return x
-    p = float(p)
+    p = option_of("dropout", "p", p)
     mask = x.backend.bernoulli(generator, 1 - p, x.shape, x.dtype)
     return DropoutFunction.apply(x, mask=mask, p=p)

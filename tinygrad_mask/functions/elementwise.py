@@ -446,6 +446,11 @@ def clip(x: "Tensor", low: "Operand | None" = None, high: "Operand | None" = Non
     if not all(v is None or isinstance(v, bool | int | float | np.generic) for v in (low, high)):
         above = x if low is None else maximum(x, low)
         return above if high is None else minimum(above, high)
+    for bound in (low, high):
+        if isinstance(bound, float | np.floating) and x.dtype.kind != "f":
+            raise TypeError(f"clip: a float does not fit a tensor of dtype {x.dtype}")
+    low = float(low) if isinstance(low, np.longdouble) else low
+    high = float(high) if isinstance(high, np.longdouble) else high
     if low is not None and high is not None and low > high:
         raise ValueError(f"clip: expected low <= high, got {low} and {high}")
     return Clip.apply(x, low=low, high=high)

@@ -1,8 +1,11 @@
 """Layer and group normalisation, over the values of each example."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array
@@ -106,7 +109,8 @@ def group_norm(
 
     Formula: Wu and He 2018, section 3. Raises `ValueError` if the shapes do not fit.
     """
-    if isinstance(num_groups, bool) or not isinstance(num_groups, int) or num_groups < 1:
+    whole = isinstance(num_groups, int | np.integer) and not isinstance(num_groups, bool)
+    if not whole or num_groups < 1:
         raise ValueError(f"group_norm: num_groups: expected a positive integer, got {num_groups!r}")
     if x.ndim < 2:
         raise ValueError(f"group_norm: expected an input of shape (N, ..., C), got {x.shape}")
@@ -121,7 +125,7 @@ def group_norm(
         raise ValueError(f"group_norm: expected at least one pixel, got an input {x.shape}")
     _check_affine("group_norm", (channels,), weight, bias)
     return GroupNormFunction.apply(
-        x, weight, bias, shape=(n, pixels, channels), groups=num_groups, eps=eps
+        x, weight, bias, shape=(n, pixels, channels), groups=int(num_groups), eps=eps
     )
 
 
@@ -139,7 +143,8 @@ def layer_norm(
 
     Formula: Ba, Kiros and Hinton 2016, section 3. Raises `ValueError` if the shapes do not fit.
     """
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    lengths = normalized_shape if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    shape = tuple(operator.index(n) for n in lengths)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(
             f"layer_norm: expected an input (..., *normalized_shape) with normalized_shape "

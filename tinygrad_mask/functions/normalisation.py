@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from tinygrad_mask.autograd import Function, Node, mixed_dtypes
+from tinygrad_mask.autograd import Function, Node, mixed_dtypes, option_of
 from tinygrad_mask.backends import Array
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def batch_norm(
     for tensor in given:
         if tensor.dtype != x.dtype:
             raise TypeError(mixed_dtypes("batch_norm", x.dtype, tensor.dtype))
+    momentum = option_of("batch_norm", "momentum", momentum)
     mean: Tensor | Array
     variance: Tensor | Array
     if training:
@@ -115,5 +116,4 @@ def batch_norm(
 
 
 def _move_towards(running: "Tensor", target: Array, momentum: float) -> None:
-    momentum = float(momentum)  # a number of NumPy's would not adopt the dtype
     running.copy_((1 - momentum) * running.data + momentum * target)

@@ -73,6 +73,7 @@ def smooth_l1_loss(
         return l1_loss(prediction, target, reduction)
     difference = _difference("smooth_l1_loss", prediction, target)
     size = abs(difference)
-    square = difference * difference * (0.5 / beta)
-    losses = where(size.data < beta, square, size - 0.5 * beta)
+    near = size.data < beta
+    squared = where(near, difference, 0.0)  # infinity times the gradient 0 would be NaN
+    losses = where(near, squared * squared * (0.5 / beta), size - 0.5 * beta)
     return reduce_losses("smooth_l1_loss", losses, reduction)

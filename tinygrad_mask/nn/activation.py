@@ -1,6 +1,7 @@
 """Activations as layers: each element by itself, and softmax over an axis."""
 
 import tinygrad_mask.functions as F
+from tinygrad_mask.autograd import option_of
 from tinygrad_mask.nn.arguments import options_that_differ
 from tinygrad_mask.nn.module import Module
 from tinygrad_mask.tensor import Tensor
@@ -41,7 +42,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = option_of("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply each negative element by the slope."""
@@ -65,7 +66,7 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = float(alpha)
+        self.alpha = option_of("ELU", "alpha", alpha)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the exponential linear unit to each element."""
@@ -101,7 +102,8 @@ class Softplus(Module):
         super().__init__()
         if not beta > 0:
             raise ValueError(f"Softplus: expected beta > 0, got {beta}")
-        self.beta, self.threshold = float(beta), float(threshold)
+        self.beta = option_of("Softplus", "beta", beta)
+        self.threshold = option_of("Softplus", "threshold", threshold)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the smooth maximum with 0 to each element."""
@@ -119,7 +121,8 @@ class Hardtanh(Module):
         super().__init__()
         if not min_val < max_val:
             raise ValueError(f"Hardtanh: expected min_val < max_val, got {min_val} and {max_val}")
-        self.min_val, self.max_val = float(min_val), float(max_val)
+        self.min_val = option_of("Hardtanh", "min_val", min_val)
+        self.max_val = option_of("Hardtanh", "max_val", max_val)
 
     def forward(self, x: Tensor) -> Tensor:
         """Limit each element to [min_val, max_val]."""

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 import tinygrad_mask.functions as F
+from tinygrad_mask.autograd import option_of
 from tinygrad_mask.backends import FusedActivation
 from tinygrad_mask.functions.convolution import Pair
 from tinygrad_mask.nn.arguments import as_flag, as_size, as_tuple, options_that_differ, refuse_input
@@ -63,7 +64,7 @@ class Dropout(Module):
         super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: expected 0 <= p <= 1, got {p}")
-        self.p = float(p)
+        self.p = option_of("Dropout", "p", p)
         self._rng = None if rng is None else as_generator("Dropout", rng)
 
     @property

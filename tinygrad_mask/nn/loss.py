@@ -3,6 +3,7 @@
 from typing import Any
 
 import tinygrad_mask.functions as F
+from tinygrad_mask.autograd import option_of
 from tinygrad_mask.backends import Array
 from tinygrad_mask.functions.likelihood import IGNORED
 from tinygrad_mask.functions.regression import REDUCTIONS
@@ -51,7 +52,7 @@ class SmoothL1Loss(_Loss):
         super().__init__(reduction)
         if not beta >= 0:
             raise ValueError(f"SmoothL1Loss: expected beta >= 0, got {beta}")
-        self.beta = float(beta)
+        self.beta = option_of("SmoothL1Loss", "beta", beta)
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the mean of the losses of all elements."""
@@ -79,7 +80,8 @@ class CrossEntropyLoss(_Loss):
             raise ValueError(
                 f"CrossEntropyLoss: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
             )
-        self.ignore_index, self.label_smoothing = ignore_index, float(label_smoothing)
+        self.ignore_index = ignore_index
+        self.label_smoothing = option_of("CrossEntropyLoss", "label_smoothing", label_smoothing)
         self.register_buffer("weight", _as_buffer(weight))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import tinygrad_mask.functions as F
+from tinygrad_mask.autograd import option_of
 from tinygrad_mask.nn.arguments import as_flag, as_size, options_that_differ, refuse_input
 from tinygrad_mask.nn.module import Module, Parameter
 from tinygrad_mask.tensor import Tensor
@@ -53,7 +54,10 @@ class BatchNorm(_Affine):
             raise ValueError(f"BatchNorm: expected eps >= 0, got {eps}")
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm: expected 0 <= momentum <= 1 or None, got {momentum}")
-        self.eps, self.momentum = float(eps), None if momentum is None else float(momentum)
+        self.eps = option_of("BatchNorm", "eps", eps)
+        self.momentum = momentum
+        if momentum is not None:
+            self.momentum = option_of("BatchNorm", "momentum", momentum)
         self.affine = as_flag("BatchNorm", "affine", affine)
         self.track_running_stats = as_flag("BatchNorm", "track_running_stats", track_running_stats)
         shape = (self.num_features,)
@@ -118,7 +122,7 @@ class LayerNorm(_Affine):
         super().__init__()
         lengths = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
         shape = tuple(as_size("LayerNorm", "normalized_shape", n) for n in lengths)
-        self.normalized_shape, self.eps = shape, float(eps)
+        self.normalized_shape, self.eps = shape, option_of("LayerNorm", "eps", eps)
         self.elementwise_affine = as_flag("LayerNorm", "elementwise_affine", elementwise_affine)
         has_bias = as_flag("LayerNorm", "bias", bias)
         self._make_affine(shape, self.elementwise_affine, self.elementwise_affine and has_bias)
@@ -155,7 +159,8 @@ class GroupNorm(_Affine):
                 f"GroupNorm: expected num_groups to divide {num_channels} channels, "
                 f"got {num_groups}"
             )
-        self.eps, self.affine = float(eps), as_flag("GroupNorm", "affine", affine)
+        self.eps = option_of("GroupNorm", "eps", eps)
+        self.affine = as_flag("GroupNorm", "affine", affine)
         self._make_affine((self.num_channels,), self.affine, self.affine)
 
     def forward(self, x: Tensor) -> Tensor:
