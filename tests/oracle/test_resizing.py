@@ -38,6 +38,19 @@ def test_a_scale_gives_the_same_pixels(scale, mode, align_corners):
     np.testing.assert_allclose(F.interpolate(Tensor(x), **options).numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(("mode", "align_corners"), MODES)
+@pytest.mark.parametrize("side", range(1, 9))
+@pytest.mark.parametrize("scale", [0.99, 1.05, 1.25, 1.9, 2.1, 2.2, 2.4, 3.1])
+def test_a_scale_that_rounds_to_a_multiple_gives_the_same_pixels(scale, side, mode, align_corners):
+    # PyTorch copies a length that stays the same, and with `nearest` repeats one that doubles.
+    x = RNG.standard_normal((1, side, 9 - side, 2))
+    if int(min(side, 9 - side) * scale) < 1:
+        pytest.skip("no pixel would be left")
+    options = {"scale_factor": scale, "mode": mode, "align_corners": align_corners}
+    expected = theirs(torch.from_numpy(x), **options).numpy()
+    np.testing.assert_allclose(F.interpolate(Tensor(x), **options).numpy(), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("factor", range(1, 200))
 def test_the_nearest_pixel_of_a_whole_multiple_is_exact(factor):
     # In floating point 49 * (2 / 98) is less than 1.

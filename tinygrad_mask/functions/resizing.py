@@ -104,7 +104,10 @@ def interpolate(
                 f"interpolate: scale_factor: expected at least one row and column, got "
                 f"{scale_factor!r} for images of {sides[0]}x{sides[1]}"
             )
-        steps = (1 / scales[0], 1 / scales[1])
+        steps = (
+            _step_of_scale(sides[0], p, scales[0], mode),
+            _step_of_scale(sides[1], q, scales[1], mode),
+        )
     if align_corners:
         steps = (_step_of_corners(sides[0], p), _step_of_corners(sides[1], q))
     elif mode == "nearest":
@@ -122,6 +125,19 @@ def _as_scales(scale_factor: Any) -> tuple[float, float]:
             f"got {scale_factor!r}"
         )
     return float(pair[0]), float(pair[1])
+
+
+def _step_of_scale(before: int, after: int, scale: float, mode: str) -> float:
+    """Input pixels per output pixel for a scale factor.
+
+    As in PyTorch, a length that rounds to the same is copied, and with `nearest` each pixel of one
+    that rounds to twice the length comes twice.
+    """
+    if after == before:
+        return 1.0
+    if mode == "nearest" and after == 2 * before:
+        return 0.5
+    return 1 / scale
 
 
 def _step_of_corners(before: int, after: int) -> float:
