@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_mask.autograd import plain_array
 from tinygrad_mask.backends import get_backend
 from tinygrad_mask.tensor import Tensor
 
@@ -42,6 +43,7 @@ def from_dlpack(array: Any) -> Tensor:
             f"from_dlpack: expected an array that has __dlpack__, got {type(array).__name__}; "
             "use Tensor(...), which copies"
         )
+    plain_array(array, "from_dlpack")  # refuses a mask, which would be lost
     kind, _ = array.__dlpack_device__()
     if int(kind) in _ON_THE_HOST:
         return Tensor.from_array(np.from_dlpack(array))

@@ -70,6 +70,7 @@ class Tensor(Variable):
     def from_array(cls, array: Array, device: str | Backend = "cpu") -> "Tensor":
         """Return a tensor that shares the memory of an array of that device, without a copy."""
         backend = get_backend(device)
+        autograd.check_ends_no_graph(array, "from_array")
         array = autograd.plain_array(array, "from_array")
         if not isinstance(array, backend.xp.ndarray):
             array = backend.asarray(np.asarray(array))
@@ -315,7 +316,8 @@ class Tensor(Variable):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._check_writable()
-        if isinstance(value, Variable) and value.requires_grad and is_grad_enabled():
+        values = value if isinstance(value, list | tuple) else (value,)
+        if is_grad_enabled() and any(isinstance(v, Variable) and v.requires_grad for v in values):
             raise RuntimeError("cannot record a write in place; see where() and concatenate()")
         if isinstance(value, bool | int | float | np.generic):
             value = autograd.number_for("setitem", value, self.dtype)
@@ -325,10 +327,17 @@ class Tensor(Variable):
             if listed and value.dtype.kind in "biuf":
                 if value.dtype.kind == "f" and self.dtype.kind != "f":
                     raise TypeError(f"setitem: floats do not fit a tensor of dtype {self.dtype}")
-                value = value.astype(self.dtype)
+                value = self._exactly(value)
             if value.dtype != self.dtype:
                 raise TypeError(autograd.mixed_dtypes("setitem", self.dtype, value.dtype))
         self._write(index_arrays(self, index), value)
+
+    def _exactly(self, value: Array) -> Array:
+        """Convert Python's numbers to the dtype; raise `OverflowError` for one out of range."""
+        if self.dtype.kind in "iu" and value.size:
+            for number in (value.min().item(), value.max().item()):
+                autograd.number_for("setitem", number, self.dtype)
+        return value.astype(self.dtype)
 
     def copy_(self, value: "Tensor | Array") -> "Tensor":
         """Overwrite the elements with those of a tensor or array of the same shape and dtype."""

@@ -156,9 +156,13 @@ def option_of(name: str, argument: str, value: Any) -> float:
 
 
 def check_ends_no_graph(data: Any, name: str = "Tensor") -> None:
-    """Raise `RuntimeError` for recorded results, or a list of them, that a copy would cut off."""
+    """Raise `RuntimeError` for recorded results, or a list of them, that a copy would cut off, and
+    `TypeError` for a list with a masked array.
+    """
     for value in data if isinstance(data, (list, tuple)) else (data,):
-        if isinstance(value, Variable) and value.node is not None and recording.enabled:
+        if isinstance(value, np.ndarray):
+            plain_array(value, name)
+        elif isinstance(value, Variable) and value.node is not None and recording.enabled:
             raise RuntimeError(
                 f"{name}: expected data, got a result made by {value.node.function.name}, whose "
                 "graph would end here; use it as it is, or detach() it, or stack() several"

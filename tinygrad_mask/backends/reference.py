@@ -6,6 +6,7 @@ part that the tap in row i and column j of the window meets.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -444,9 +445,13 @@ class ReferenceBackend(Backend):
     # --- scattering and updates ---------------------------------------------------------------
 
     def scatter_add(self, grad_output: Array, shape: tuple[int, ...], index: Any) -> Array:
-        grad_input = self.xp.zeros(shape, dtype=grad_output.dtype)
-        self.xp.add.at(grad_input, index, grad_output)
-        return grad_input
+        dtype = grad_output.dtype
+        # Where many values meet, in double precision: each would be rounded to the sum's.
+        many = grad_output.size > math.prod(shape)
+        wide = self.xp.float64 if many and dtype == self.xp.float32 else dtype
+        grad_input = self.xp.zeros(shape, dtype=wide)
+        self.xp.add.at(grad_input, index, grad_output.astype(wide, copy=False))
+        return grad_input.astype(dtype, copy=False)
 
     def sgd_update(
         self,

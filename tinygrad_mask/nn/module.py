@@ -101,7 +101,7 @@ class Module:
             kind = "module"
         elif name in registered:
             self._check_registered(name, registered[name], value)
-        elif isinstance(value, (list, tuple, dict)):
+        elif isinstance(value, (list, tuple, dict, set, frozenset)):
             self._check_plain(name, value)
         if kind is not None:
             registered[name] = kind
@@ -456,7 +456,7 @@ def _members(value: Any) -> Iterator[Any]:
     """Yield the modules and parameters in a collection, at any depth."""
     if isinstance(value, (Module, Parameter)):
         yield value
-    elif isinstance(value, (list, tuple, dict)):
+    elif isinstance(value, (list, tuple, dict, set, frozenset)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _members(item)
 
