@@ -680,10 +680,15 @@ CASES = {
         ValueError,
         "conv2d: expected padding " + NOT_A_WINDOW.format(0, "-1"),
     ),
-    "conv2d: padding by name": (
-        lambda: F.conv2d(IMAGE, WEIGHT, padding="valid"),
+    "adaptive_avg_pool2d: more cells than memory": (
+        lambda: F.adaptive_avg_pool2d(IMAGE, 2**62),
         ValueError,
-        "conv2d: expected padding 'same' or integers, got 'valid'",
+        "adaptive_avg_pool2d: expected an output size of at most 16777216, got 4611686018427387904",
+    ),
+    "conv2d: padding by name": (
+        lambda: F.conv2d(IMAGE, WEIGHT, padding="fulll"),
+        ValueError,
+        "conv2d: expected padding 'same', 'valid' or integers, got 'fulll'",
     ),
     "conv2d: no padding": (
         lambda: F.conv2d(IMAGE, WEIGHT, padding=None),

@@ -137,6 +137,9 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
     except BrokenPipeError:
         _discard_output()
         return BROKEN_PIPE
+    except KeyboardInterrupt:  # while a command was being loaded
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.Namespace) -> int:

@@ -108,3 +108,25 @@ optim.clip_grad_value(model[0].weight, np.float64(0.5))
 @pytest.mark.parametrize("line", [*LAYERS.strip().splitlines(), *OPTIMISERS.strip().splitlines()])
 def test_the_line_works(line):
     eval(line, names())
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [("padding", "fulll"), ("padding", -1), ("stride", 0), ("stride", "2"), ("dilation", 0)],
+)
+def test_wrong_options_of_a_convolution_are_refused_when_it_is_made(option, wrong):
+    with pytest.raises((ValueError, TypeError), match=f"Conv2d: expected {option}"):
+        nn.Conv2d(1, 4, 3, **{option: wrong})
+
+
+def test_valid_padding_is_none():
+    layer = nn.Conv2d(1, 4, 3, padding="valid", rng=np.random.default_rng(0))
+    same = nn.Conv2d(1, 4, 3, rng=np.random.default_rng(0))
+    x = Tensor(np.random.default_rng(1).standard_normal((2, 7, 8, 1)).astype(np.float32))
+    assert (layer(x).numpy() == same(x).numpy()).all()
+
+
+def test_a_weight_of_another_shape_can_be_printed():
+    for layer in (nn.Linear(2, 2), nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(1, 2, 3)):
+        layer.weight = nn.Parameter(np.ones(1, np.float32))
+        assert type(layer).__name__ in repr(layer)

@@ -317,3 +317,10 @@ def test_arguments():
     twice = noisy(callbacks=[Jitter()])
     with pytest.raises(ValueError, match=r"have different names.*jitter, jitter"):
         twice.state()
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), "crossentropy", None])
+def test_what_is_no_loss_is_refused_with_an_example(loss):
+    model = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="expected loss\\(model, \\*batch\\)"):
+        Trainer(model, optim.SGD(model.parameters(), 0.1), loss, [], epochs=1)

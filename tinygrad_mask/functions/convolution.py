@@ -43,9 +43,9 @@ def make_window(
 ) -> Window:
     """Return the window that these arguments mean for an `image` of (height, width).
 
-    Padding is an integer, a pair (height, width), two pairs ((top, bottom), (left, right)), or
-    'same': as much as makes the result ceil(image / stride), the odd pixel at the end. Raises
-    `ValueError` where an argument is wrong or the window does not fit even once.
+    Padding is an integer, a pair (height, width), two pairs ((top, bottom), (left, right)),
+    'valid': none, or 'same': as much as makes the result ceil(image / stride), the odd pixel at the
+    end. Raises `ValueError` where an argument is wrong or the window does not fit even once.
     """
     strides = as_pair(name, "stride", stride)
     dilations = as_pair(name, "dilation", dilation)
@@ -55,8 +55,10 @@ def make_window(
             for n, k, s, d in zip(image, size, strides, dilations, strict=True)
         ]
         rows, columns = ((t // 2, t - t // 2) for t in total)
+    elif padding == "valid":
+        rows, columns = (0, 0), (0, 0)
     elif isinstance(padding, str):
-        raise ValueError(f"{name}: expected padding 'same' or integers, got {padding!r}")
+        raise ValueError(f"{name}: expected padding 'same', 'valid' or integers, got {padding!r}")
     elif (
         isinstance(padding, tuple | list)
         and len(padding) == 2

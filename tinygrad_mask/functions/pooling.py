@@ -272,6 +272,9 @@ def global_avg_pool2d(x: "Tensor") -> "Tensor":
     return x.mean(axis=(1, 2))
 
 
+_MOST_CELLS = 1 << 24  # along an axis
+
+
 def adaptive_avg_pool2d(
     x: "Tensor", output_size: int | tuple[int | None, int | None] | None
 ) -> "Tensor":
@@ -291,6 +294,11 @@ def adaptive_avg_pool2d(
     if len(pair) == 2:
         pair = tuple(n if size is None else size for size, n in zip(pair, sides, strict=True))
     p, q = as_pair("adaptive_avg_pool2d", "output_size", pair)
+    if max(p, q) > _MOST_CELLS:
+        raise ValueError(
+            f"adaptive_avg_pool2d: expected an output size of at most {_MOST_CELLS}, "
+            f"got {max(p, q)}"
+        )
     if (p, q) == (1, 1):
         return x.mean(axis=(1, 2), keepdims=True)
     if sides[0] % p == 0 and sides[1] % q == 0:

@@ -4,7 +4,7 @@ import numpy as np
 
 import tinygrad_mask.functions as F
 from tinygrad_mask.backends import FusedActivation
-from tinygrad_mask.functions.convolution import Padding, Pair, as_pair
+from tinygrad_mask.functions.convolution import Padding, Pair, as_pair, make_window
 from tinygrad_mask.nn.arguments import (
     as_flag,
     as_size,
@@ -25,6 +25,10 @@ def check_groups(name: str, groups: int, in_channels: int, out_channels: int) ->
             f"{name}: expected groups to divide {in_channels} inputs and {out_channels} outputs, "
             f"got {groups}"
         )
+
+
+_ANY_IMAGE = (1 << 30, 1 << 30)
+"""The image on which a layer tries its options, to refuse wrong ones when it is made."""
 
 
 class Conv2d(Module):
@@ -54,11 +58,11 @@ class Conv2d(Module):
         out_channels = as_size("Conv2d", "out_channels", out_channels, least=0)
         check_groups("Conv2d", groups, in_channels, out_channels)
         kernel_size = as_tuple(kernel_size)
-        shape = (
-            *as_pair("Conv2d", "kernel_size", kernel_size),
-            in_channels // groups,
-            out_channels,
-        )
+        kernel = as_pair("Conv2d", "kernel_size", kernel_size)
+        shape = (*kernel, in_channels // groups, out_channels)
+        make_window(
+            "Conv2d", _ANY_IMAGE, kernel, stride, padding, dilation
+        )  # refuses what is wrong
         has_bias = as_flag("Conv2d", "bias", bias)
         self.weight = Parameter(init(shape, as_generator("Conv2d", rng)))
         self.bias: Parameter | None
@@ -90,10 +94,15 @@ class Conv2d(Module):
 
     def describe(self) -> str:
         """Return channels and window, and of the rest what is not the default."""
-        kh, kw, inputs, outputs = self.weight.shape
+        kh, kw, inputs, outputs = _four(self.weight.shape)
         more = options_that_differ(self, stride=1, padding=0, dilation=1, groups=1)
         bias = "" if self.bias is not None else ", no bias"
         return f"Conv2d({inputs * self.groups} -> {outputs}, {kh}x{kw}{more}{bias})"
+
+
+def _four(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of a weight, of which somebody may have assigned another; -1 if it is none."""
+    return shape if len(shape) == 4 else (-1,) * 4
 
 
 class ConvTranspose2d(Module):
@@ -152,7 +161,7 @@ class ConvTranspose2d(Module):
 
     def describe(self) -> str:
         """Return channels and window, and of the rest what is not the default."""
-        kh, kw, outputs, inputs = self.weight.shape
+        kh, kw, outputs, inputs = _four(self.weight.shape)
         more = options_that_differ(
             self, stride=1, padding=0, output_padding=0, dilation=1, groups=1
         )

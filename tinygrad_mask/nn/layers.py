@@ -53,7 +53,8 @@ class Linear(Module):
 
     def describe(self) -> str:
         """Return inputs and outputs."""
-        inputs, outputs = self.weight.shape
+        shape = self.weight.shape  # somebody may have assigned another weight
+        inputs, outputs = shape if len(shape) == 2 else ("?", "?")
         return f"Linear({inputs} -> {outputs}{'' if self.bias is not None else ', no bias'})"
 
 

@@ -60,7 +60,8 @@ def check_gradients(
     random ones; `exhaustive` checks all, however many. `directions` random lines through all
     entries at once find smaller errors than `tolerance` in entries that are left out.
 
-    `function` must be deterministic and must not write into its inputs.
+    `function` must be deterministic and must not write into its inputs. At a kink (relu at 0) there
+    is no derivative; a point near it is checked instead.
 
     Args:
         function: the function to check.
@@ -205,7 +206,7 @@ class _Check:
                 where = f" of {layout} inputs" if len(wrong) < len(self.layouts) else ""
                 raise GradientError(
                     f"{self.name}: entry {index} of input {k}: the gradient{where} gives "
-                    f"{value:.10g}, finite differences give {numeric:.10g}"
+                    f"{value:.10g}, finite differences give {numeric:.10g}{self.of_what()}"
                 )
             self.move()
         raise GradientError(
@@ -248,6 +249,13 @@ class _Check:
         # Finer than the tolerance of an entry: here one error is among the terms of all entries.
         allowed = 10 * measured.error + 1e-3 * self.tolerance * max(scale, abs(measured.value))
         return not worst <= allowed + self.negligible and not measured.bend > 1e-4 * scale
+
+    def of_what(self) -> str:
+        """Say what the compared numbers are derivatives of."""
+        assert self.cotangent is not None
+        if self.cotangent.size == 1 and self.cotangent.item() == 1:
+            return ""
+        return " (of the sum of all outputs, each times a random number)"
 
     # --- finite differences ---------------------------------------------------------------------
 
@@ -379,6 +387,10 @@ class _Check:
 
 
 def _cotangent(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Random numbers none of which is so small that its entry would go unnoticed."""
+    """Random numbers none of which is so small that its entry would go unnoticed; 1 for a single
+    output, whose derivatives are then what one expects.
+    """
+    if np.prod(shape) == 1:
+        return np.ones(shape)
     d: Array = np.asarray(rng.standard_normal(shape))
     return np.copysign(np.maximum(abs(d), 0.1), d)

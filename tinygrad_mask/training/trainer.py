@@ -120,6 +120,12 @@ class Trainer:
     ) -> None:
         if epochs < 0:
             raise ValueError(f"Trainer: expected epochs >= 0, got {epochs}")
+        if isinstance(loss, Module) or not callable(loss):
+            raise TypeError(
+                "Trainer: expected loss(model, *batch), a function that calls the model, such as "
+                "lambda model, x, y: F.cross_entropy(model(x), y); "
+                f"got {loss if isinstance(loss, str) else type(loss).__name__}"
+            )
         self.model = model
         self.optimizer = optimizer
         self.loss = loss
