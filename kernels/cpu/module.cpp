@@ -428,24 +428,33 @@ void check_counts(const char* f, size_t count, std::initializer_list<size_t> oth
                         std::to_string(other));
 }
 
+// Call step(zero, k, update) for each parameter, first to check the arguments of all, then to update:
+// nothing has moved if one of them is refused.
+template <class Step>
+void check_then_update(const char* f, const Arrays& parameters, Step step) {
+    for (const bool update : {false, true})
+        for (size_t k = 0; k < parameters.size(); k++)
+            with_dtype(f, parameters[k], [&](auto zero) { step(zero, k, update); });
+}
+
 void py_sgd_update(Arrays parameters, const Arrays& gradients, std::optional<Arrays> velocities,
                    double lr, double momentum, bool nesterov, double weight_decay) {
     const char* f = "sgd_update";
     const size_t count = parameters.size();
     check_counts(f, count, {gradients.size(), velocities ? velocities->size() : count});
     const SgdSettings settings = {lr, momentum, weight_decay, nesterov};
-    for (size_t k = 0; k < count; k++)
-        with_dtype(f, parameters[k], [&](auto zero) {
-            using T = decltype(zero);
-            const Arguments<T> a(f);
-            const Shape shape = shape_of(parameters[k]);
-            T* pp = a.out("parameter", parameters[k], shape);
-            const T* pg = a.in("gradient", gradients[k], shape);
-            T* pv = velocities ? a.out("velocity", (*velocities)[k], shape) : nullptr;
-            const long size = parameters[k].size();
-            Unlocked unlocked;
-            sgd_update(settings, size, pp, pg, pv);
-        });
+    check_then_update(f, parameters, [&](auto zero, size_t k, bool update) {
+        using T = decltype(zero);
+        const Arguments<T> a(f);
+        const Shape shape = shape_of(parameters[k]);
+        T* pp = a.out("parameter", parameters[k], shape);
+        const T* pg = a.in("gradient", gradients[k], shape);
+        T* pv = velocities ? a.out("velocity", (*velocities)[k], shape) : nullptr;
+        if (!update) return;
+        const long size = parameters[k].size();
+        Unlocked unlocked;
+        sgd_update(settings, size, pp, pg, pv);
+    });
 }
 
 void py_adam_update(Arrays parameters, const Arrays& gradients, Arrays first_moments,
@@ -456,19 +465,19 @@ void py_adam_update(Arrays parameters, const Arrays& gradients, Arrays first_mom
     const size_t count = parameters.size();
     check_counts(f, count, {gradients.size(), first_moments.size(), second_moments.size(), steps.size()});
     const AdamSettings settings = {lr, betas.first, betas.second, eps, weight_decay, decoupled};
-    for (size_t k = 0; k < count; k++)
-        with_dtype(f, parameters[k], [&](auto zero) {
-            using T = decltype(zero);
-            const Arguments<T> a(f);
-            const Shape shape = shape_of(parameters[k]);
-            T* pp = a.out("parameter", parameters[k], shape);
-            const T* pg = a.in("gradient", gradients[k], shape);
-            T* pm = a.out("first_moment", first_moments[k], shape);
-            T* pv = a.out("second_moment", second_moments[k], shape);
-            const long size = parameters[k].size();
-            Unlocked unlocked;
-            adam_update(settings, steps[k], size, pp, pg, pm, pv);
-        });
+    check_then_update(f, parameters, [&](auto zero, size_t k, bool update) {
+        using T = decltype(zero);
+        const Arguments<T> a(f);
+        const Shape shape = shape_of(parameters[k]);
+        T* pp = a.out("parameter", parameters[k], shape);
+        const T* pg = a.in("gradient", gradients[k], shape);
+        T* pm = a.out("first_moment", first_moments[k], shape);
+        T* pv = a.out("second_moment", second_moments[k], shape);
+        if (!update) return;
+        const long size = parameters[k].size();
+        Unlocked unlocked;
+        adam_update(settings, steps[k], size, pp, pg, pm, pv);
+    });
 }
 
 // --- the machine --------------------------------------------------------------------------------

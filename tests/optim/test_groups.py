@@ -229,3 +229,15 @@ def test_a_device_moves_as_the_cpu_does(build, maximize):
         found.append([tensor.numpy() for tensor in tensors])
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
+def test_a_parameter_that_cannot_be_written_moves_none_of_the_others(kind):
+    first, second = (nn.Parameter(np.ones(3, np.float32)) for _ in range(2))
+    for parameter in (first, second):
+        parameter.grad = Tensor(np.ones(3, np.float32))
+    optimizer = kind([first, second], 0.1)
+    second.data.flags.writeable = False
+    with pytest.raises(ValueError, match="parameter"):
+        optimizer.step()
+    assert first.numpy().tolist() == [1, 1, 1]
