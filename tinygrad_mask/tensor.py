@@ -13,7 +13,9 @@ from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
 from tinygrad_mask.functions import conversion
-from tinygrad_mask.functions.reduction import Axis, single_axis
+from tinygrad_mask.functions.discrete import bitwise, invert
+from tinygrad_mask.functions.naming import accepts_dim
+from tinygrad_mask.functions.reduction import Axis
 from tinygrad_mask.functions.shape import index_arrays
 
 if TYPE_CHECKING:
@@ -183,6 +185,21 @@ class Tensor(Variable):
         if self.size != 1:
             raise ValueError(f"item: expected a tensor of one element, got shape {self.shape}")
         return self.data.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested lists of Python numbers, or as one for shape ()."""
+        return self.numpy().tolist()
+
+    def dim(self) -> int:
+        """Return the number of axes, as `ndim`."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """Return the number of elements, as `size`."""
+        return self.size
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -445,6 +462,32 @@ class Tensor(Variable):
     def __rpow__(self, other: "Operand") -> "Tensor":
         return F.power(other, self)
 
+    def __floordiv__(self, other: "Operand") -> "Tensor":
+        return F.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: "Operand") -> "Tensor":
+        return F.floor_divide(other, self)
+
+    def __mod__(self, other: "Operand") -> "Tensor":
+        return F.remainder(self, other)
+
+    def __rmod__(self, other: "Operand") -> "Tensor":
+        return F.remainder(other, self)
+
+    def __and__(self, other: Any) -> "Tensor":
+        return bitwise("bitwise_and", self, other)
+
+    def __or__(self, other: Any) -> "Tensor":
+        return bitwise("bitwise_or", self, other)
+
+    def __xor__(self, other: Any) -> "Tensor":
+        return bitwise("bitwise_xor", self, other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __invert__(self) -> "Tensor":
+        return invert(self)
+
     def __matmul__(self, other: "Tensor | Array") -> "Tensor":
         return F.matmul(self, other)
 
@@ -505,26 +548,133 @@ class Tensor(Variable):
         """See `functions.clip`."""
         return F.clip(self, low, high)
 
+    @accepts_dim
     def sum(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """See `functions.sum`."""
         return F.sum(self, axis, keepdims)
 
+    @accepts_dim
     def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """See `functions.mean`."""
         return F.mean(self, axis, keepdims)
 
+    @accepts_dim
     def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """See `functions.max`."""
         return F.max(self, axis, keepdims)
 
+    @accepts_dim
     def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
         """See `functions.var`."""
         return F.var(self, axis, keepdims, correction)
 
-    def argmax(self, axis: int | None = None) -> "Tensor":
-        """Return the position of the (first) maximum over `axis`, int64; it has no gradient."""
-        along = None if axis is None else single_axis("argmax", axis, self.ndim)
-        return self.wrap(self.backend.xp.argmax(self.data, axis=along))
+    @accepts_dim
+    def min(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.min`."""
+        return F.min(self, axis, keepdims)
+
+    @accepts_dim
+    def std(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
+        """See `functions.std`."""
+        return F.std(self, axis, keepdims, correction)
+
+    @accepts_dim
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.prod`."""
+        return F.prod(self, axis, keepdims)
+
+    @accepts_dim
+    def norm(self, p: Any = 2, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.norm`."""
+        return F.norm(self, p, axis, keepdims)
+
+    @accepts_dim
+    def cumsum(self, axis: int) -> "Tensor":
+        """See `functions.cumsum`."""
+        return F.cumsum(self, axis)
+
+    @accepts_dim
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.argmax`."""
+        return F.argmax(self, axis, keepdims)
+
+    @accepts_dim
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.argmin`."""
+        return F.argmin(self, axis, keepdims)
+
+    @accepts_dim
+    def any(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.any`."""
+        return F.any(self, axis, keepdims)
+
+    @accepts_dim
+    def all(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """See `functions.all`."""
+        return F.all(self, axis, keepdims)
+
+    def round(self, decimals: int = 0) -> "Tensor":
+        """See `functions.round`."""
+        return F.round(self, decimals)
+
+    def clone(self) -> "Tensor":
+        """Return a copy, through which gradients flow."""
+        return conversion.astype(self, self.dtype)
+
+    @accepts_dim
+    def gather(self, axis: int, index: Any) -> "Tensor":
+        """See `functions.gather`."""
+        return F.gather(self, axis, index)
+
+    @accepts_dim
+    def take_along_axis(self, indices: Any, axis: int | None) -> "Tensor":
+        """See `functions.take_along_axis`."""
+        return F.take_along_axis(self, indices, axis)
+
+    def masked_fill(self, mask: Any, value: Any) -> "Tensor":
+        """See `functions.masked_fill`."""
+        return F.masked_fill(self, mask, value)
+
+    def view(self, *shape: int | Sequence[int]) -> "Tensor":
+        """See `functions.reshape`; PyTorch's name for it."""
+        return F.reshape(self, _one_sequence(shape))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
+        """See `functions.flatten`."""
+        return F.flatten(self, start_dim, end_dim)
+
+    @accepts_dim
+    def squeeze(self, axis: Axis = None) -> "Tensor":
+        """See `functions.squeeze`."""
+        return F.squeeze(self, axis)
+
+    @accepts_dim
+    def unsqueeze(self, axis: int) -> "Tensor":
+        """See `functions.unsqueeze`."""
+        return F.unsqueeze(self, axis)
+
+    def transpose(self, a: int, b: int) -> "Tensor":
+        """See `functions.transpose`."""
+        return F.transpose(self, a, b)
+
+    def expand(self, *shape: int | Sequence[int]) -> "Tensor":
+        """See `functions.expand`; the lengths may also be given one by one."""
+        return F.expand(self, _one_sequence(shape))
+
+    @accepts_dim
+    def flip(self, axis: Axis = None) -> "Tensor":
+        """See `functions.flip`."""
+        return F.flip(self, axis)
+
+    @accepts_dim
+    def split(self, size: int | Sequence[int], axis: int = 0) -> "tuple[Tensor, ...]":
+        """See `functions.split`."""
+        return F.split(self, size, axis)
+
+    @accepts_dim
+    def chunk(self, chunks: int, axis: int = 0) -> "tuple[Tensor, ...]":
+        """See `functions.chunk`."""
+        return F.chunk(self, chunks, axis)
 
     def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
         """See `functions.reshape`; the lengths may also be given one by one."""
@@ -555,6 +705,7 @@ class Tensor(Variable):
         """See `functions.relu`."""
         return F.relu(self)
 
+    @accepts_dim
     def softmax(self, axis: int = -1) -> "Tensor":
         """See `functions.softmax`."""
         return F.softmax(self, axis)

@@ -41,7 +41,7 @@ from tinygrad_mask.functions.elementwise import (
 )
 from tinygrad_mask.functions.linear import linear
 from tinygrad_mask.functions.matmul import matmul
-from tinygrad_mask.functions.reduction import logsumexp, max, mean, sum, var
+from tinygrad_mask.functions.reduction import logsumexp, max, mean, min, std, sum, var
 from tinygrad_mask.functions.shape import (
     broadcast_to,
     concatenate,
@@ -51,19 +51,42 @@ from tinygrad_mask.functions.shape import (
     reshape,
     stack,
 )
+from tinygrad_mask.functions.shape import (
+    concatenate as cat,
+)
 
 if TYPE_CHECKING:
+    from tinygrad_mask.functions.accumulation import cumsum, prod
+    from tinygrad_mask.functions.arrangement import (
+        chunk,
+        expand,
+        flatten,
+        flip,
+        split,
+        squeeze,
+        transpose,
+        unsqueeze,
+    )
+    from tinygrad_mask.functions.contraction import einsum
     from tinygrad_mask.functions.convolution import conv2d
+    from tinygrad_mask.functions.discrete import all, any, argmax, argmin
     from tinygrad_mask.functions.gaussian import erf, gelu
     from tinygrad_mask.functions.group_normalisation import group_norm, layer_norm
     from tinygrad_mask.functions.likelihood import nll_loss
-    from tinygrad_mask.functions.lookup import embedding
+    from tinygrad_mask.functions.lookup import (
+        embedding,
+        gather,
+        masked_fill,
+        one_hot,
+        take_along_axis,
+    )
     from tinygrad_mask.functions.loss import (
         binary_cross_entropy_with_logits,
         cross_entropy,
         squared_error,
     )
     from tinygrad_mask.functions.normalisation import batch_norm
+    from tinygrad_mask.functions.norms import norm, normalize
     from tinygrad_mask.functions.pooling import (
         adaptive_avg_pool2d,
         avg_pool2d,
@@ -72,6 +95,7 @@ if TYPE_CHECKING:
     )
     from tinygrad_mask.functions.regression import l1_loss, mse_loss, smooth_l1_loss
     from tinygrad_mask.functions.resizing import interpolate
+    from tinygrad_mask.functions.rounding import floor_divide, remainder, round
     from tinygrad_mask.functions.transposed_convolution import conv_transpose2d
 
 __all__ = [
@@ -79,21 +103,34 @@ __all__ = [
     "abs",
     "adaptive_avg_pool2d",
     "add",
+    "all",
+    "any",
+    "argmax",
+    "argmin",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
     "broadcast_to",
+    "cat",
+    "chunk",
     "clip",
     "concatenate",
     "conv2d",
     "conv_transpose2d",
     "cross_entropy",
+    "cumsum",
     "divide",
     "dropout",
+    "einsum",
     "elu",
     "embedding",
     "erf",
     "exp",
+    "expand",
+    "flatten",
+    "flip",
+    "floor_divide",
+    "gather",
     "gelu",
     "getitem",
     "global_avg_pool2d",
@@ -107,38 +144,76 @@ __all__ = [
     "log",
     "log_softmax",
     "logsumexp",
+    "masked_fill",
     "matmul",
     "max",
     "max_pool2d",
     "maximum",
     "mean",
+    "min",
     "minimum",
     "mse_loss",
     "multiply",
     "negative",
     "nll_loss",
+    "norm",
+    "normalize",
+    "one_hot",
     "pad",
     "permute",
     "power",
+    "prod",
     "relu",
+    "remainder",
     "reshape",
+    "round",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "split",
     "sqrt",
     "squared_error",
+    "squeeze",
     "stack",
+    "std",
     "subtract",
     "sum",
+    "take_along_axis",
     "tanh",
+    "transpose",
+    "unsqueeze",
     "var",
     "where",
 ]
 
 
 _ON_FIRST_USE = {
+    "chunk": "arrangement",
+    "expand": "arrangement",
+    "flatten": "arrangement",
+    "flip": "arrangement",
+    "split": "arrangement",
+    "squeeze": "arrangement",
+    "transpose": "arrangement",
+    "unsqueeze": "arrangement",
+    "all": "discrete",
+    "any": "discrete",
+    "argmax": "discrete",
+    "argmin": "discrete",
+    "gather": "lookup",
+    "masked_fill": "lookup",
+    "one_hot": "lookup",
+    "take_along_axis": "lookup",
+    "cumsum": "accumulation",
+    "prod": "accumulation",
+    "norm": "norms",
+    "normalize": "norms",
+    "floor_divide": "rounding",
+    "remainder": "rounding",
+    "round": "rounding",
+    "einsum": "contraction",
     "erf": "gaussian",
     "gelu": "gaussian",
     "embedding": "lookup",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from tinygrad_mask.autograd import Function, Node, option_of, sum_over
 from tinygrad_mask.backends import Array, FusedActivation
 from tinygrad_mask.functions.elementwise import exp, where
+from tinygrad_mask.functions.naming import accepts_dim
 from tinygrad_mask.functions.reduction import single_axis
 
 if TYPE_CHECKING:
@@ -218,11 +219,13 @@ def silu(x: "Tensor") -> "Tensor":
     return SiLUFunction.apply(x)
 
 
+@accepts_dim
 def softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return exp(x) over its sum along `axis`."""
     return SoftmaxFunction.apply(x, axis=single_axis("softmax", axis, x.ndim))
 
 
+@accepts_dim
 def log_softmax(x: "Tensor", axis: int = -1) -> "Tensor":
     """Return the logarithm of softmax along `axis`."""
     return LogSoftmaxFunction.apply(x, axis=single_axis("log_softmax", axis, x.ndim))

@@ -1,4 +1,4 @@
-"""Reductions: sum, mean, max, var, logsumexp, over one axis, several or all.
+"""Reductions: sum, mean, max, min, var, std, logsumexp, over one axis, several or all.
 
 `axis` is None (all axes), an integer or a tuple; with `keepdims` the reduced axes stay with length
 1. An axis that does not exist, or is named twice, raises `ValueError`.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tinygrad_mask.autograd import Function, Node
 from tinygrad_mask.backends import Array
-from tinygrad_mask.functions.elementwise import exp
+from tinygrad_mask.functions.elementwise import exp, sqrt, where
+from tinygrad_mask.functions.naming import accepts_dim
 from tinygrad_mask.functions.shape import broadcast_to
 
 if TYPE_CHECKING:
@@ -100,18 +101,22 @@ class Mean(Function):
         return broadcast_to(_expand(grad_output / count, ctx.axes, ctx.shape), ctx.shape)
 
 
-class Max(Function):
-    """The maximum over some axes; the first in reading order gets the whole gradient."""
+class Extremum(Function):
+    """The largest or smallest element over some axes; the first gets the whole gradient."""
 
-    name = "max"
     integers = True
 
+    @classmethod
+    def apply(cls, *inputs: Any, **options: Any) -> Any:
+        """As `Function.apply`; `name` is that of the array's method too."""
+        return super().apply(*inputs, method=cls.name, **options)
+
     @staticmethod
-    def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    def forward(ctx: Node, x: Array, axes: tuple[int, ...], keepdims: bool, method: str) -> Array:
         ctx.axes, ctx.shape = axes, x.shape
-        y = x.max(axis=axes, keepdims=keepdims)
+        y = getattr(x, method)(axis=axes, keepdims=keepdims)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(_reduced_last(x, axes).argmax(axis=-1))
+            ctx.save_for_backward(getattr(_reduced_last(x, axes), f"arg{method}")(axis=-1))
         return y
 
     @staticmethod
@@ -128,8 +133,20 @@ class Max(Function):
 
     @staticmethod
     def differentiable_backward(ctx: Node, grad_output: "Tensor") -> "Tensor":
-        first = Max.backward(ctx, ctx.xp.ones(grad_output.shape, dtype=grad_output.dtype))
+        first = Extremum.backward(ctx, ctx.xp.ones(grad_output.shape, dtype=grad_output.dtype))
         return _expand(grad_output, ctx.axes, ctx.shape) * first
+
+
+class Max(Extremum):
+    """The maximum over some axes."""
+
+    name = "max"
+
+
+class Min(Extremum):
+    """The minimum over some axes."""
+
+    name = "min"
 
 
 def _reduced_last(x: Array, axes: tuple[int, ...]) -> Array:
@@ -206,16 +223,19 @@ def _reduce(function: type[Function], x: "Tensor", axis: Axis, keepdims: bool, *
     return function.apply(x, axes=axes, keepdims=keepdims, **more)
 
 
+@accepts_dim
 def sum(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     """Return the sum over `axis`; that of no elements is 0, that of integers or booleans int64."""
     return _reduce(Sum, x, axis, keepdims)
 
 
+@accepts_dim
 def mean(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     """Return the mean over `axis`; raises `ValueError` if that has length 0."""
     return _reduce(Mean, x, axis, keepdims)
 
 
+@accepts_dim
 def max(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     """Return the maximum over `axis`, NaN if one is there; a tie gives the first all the gradient.
 
@@ -224,6 +244,16 @@ def max(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     return _reduce(Max, x, axis, keepdims)
 
 
+@accepts_dim
+def min(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    """Return the minimum over `axis`, NaN if one is there; a tie gives the first all the gradient.
+
+    Raises `ValueError` if the axis has length 0.
+    """
+    return _reduce(Min, x, axis, keepdims)
+
+
+@accepts_dim
 def var(x: "Tensor", axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
     """Return the variance over `axis`: the squared deviations' sum over `count - correction`.
 
@@ -237,6 +267,18 @@ def var(x: "Tensor", axis: Axis = None, keepdims: bool = False, correction: int 
     return _reduce(Var, x, axis, keepdims, correction=correction)
 
 
+@accepts_dim
+def std(x: "Tensor", axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
+    """Return the standard deviation over `axis`, the square root of `var`.
+
+    `correction` is 0 as in NumPy (PyTorch's is 1). The gradient is 0 where all elements are equal.
+    """
+    variance = var(x, axis, keepdims, correction)
+    equal = variance.data == 0
+    return where(equal, 0.0, sqrt(where(equal, 1.0, variance)))
+
+
+@accepts_dim
 def logsumexp(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     """Return log(sum(exp(x))) over `axis`; raises `ValueError` if that has length 0."""
     return _reduce(LogSumExp, x, axis, keepdims)

@@ -21,6 +21,7 @@ from tinygrad_mask.autograd import (
     sum_to_shape,
 )
 from tinygrad_mask.backends import Array
+from tinygrad_mask.functions.naming import accepts_dim
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -292,6 +293,7 @@ def broadcast_to(x: "Tensor", shape: Sequence[int]) -> "Tensor":
     return BroadcastTo.apply(x, shape=wanted)
 
 
+@accepts_dim
 def concatenate(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
     """Return the tensors joined along `axis`; all other axes must agree.
 
@@ -307,6 +309,7 @@ def concatenate(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
     return Concatenate.apply(*tensors, axis=axis)
 
 
+@accepts_dim
 def stack(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
     """Return tensors of one shape joined along a new axis.
 
@@ -320,8 +323,16 @@ def stack(tensors: "Sequence[Tensor]", axis: int = 0) -> "Tensor":
     return Stack.apply(*tensors, axis=axis)
 
 
-def pad(x: "Tensor", widths: PadWidth, value: float = 0.0) -> "Tensor":
-    """Return x with `widths[k] = (before, after)` elements of `value` added along axis k."""
+def pad(x: "Tensor", widths: PadWidth, value: float = 0.0, *, mode: str = "constant") -> "Tensor":
+    """Return x with `widths[k] = (before, after)` elements added along axis k.
+
+    With `mode` "constant" they are `value`; "reflect" mirrors x without its edge, "replicate"
+    repeats the edge, "circular" continues with the other end. Raises `ValueError` for widths that
+    a mode cannot fill from the axis.
+    """
+    if mode not in _PADDED_POSITIONS and mode != "constant":
+        known = ", ".join(("constant", *_PADDED_POSITIONS))
+        raise ValueError(f"pad: expected mode to be one of {known}, got {mode!r}")
     try:
         checked = tuple((index(before), index(after)) for before, after in widths)
         fits = len(checked) == x.ndim and all(w >= 0 for pair in checked for w in pair)
@@ -333,7 +344,28 @@ def pad(x: "Tensor", widths: PadWidth, value: float = 0.0) -> "Tensor":
             f"pad: expected {x.ndim} pairs of widths >= 0 for shape {x.shape}, got {came}"
         )
     check_size("pad", *(sum(pair) + n for pair, n in zip(checked, x.shape, strict=True)))
+    if mode != "constant":
+        return _pad_from_inside(x, checked, mode)
     return Pad.apply(x, widths=checked, value=number_for("pad", value, x.dtype))
+
+
+_PADDED_POSITIONS = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""The modes that fill with elements of x, and the names that NumPy has for them."""
+
+
+def _pad_from_inside(x: "Tensor", widths: PadWidth, mode: str) -> "Tensor":
+    for axis, (pair, length) in enumerate(zip(widths, x.shape, strict=True)):
+        if pair == (0, 0):
+            continue
+        most = {"reflect": length - 1, "circular": length}.get(mode, max(pair) if length else 0)
+        if max(pair) > most:
+            raise ValueError(
+                f"pad: expected widths <= {max(most, 0)} for mode {mode!r} and axis {axis} of "
+                f"length {length}, got {pair}"
+            )
+        positions: Any = np.pad(np.arange(length), pair, mode=_PADDED_POSITIONS[mode])  # type: ignore[call-overload]
+        x = getitem(x, (slice(None),) * axis + (positions,))
+    return x
 
 
 def getitem(x: "Tensor", index: Any) -> "Tensor":

@@ -201,22 +201,48 @@ def _dropout(draw: Draw, name: str) -> Case:
     return Case(name, (_normal(draw, draw(shapes())),), options)
 
 
+@_strategy("round")
+def _round(draw: Draw, name: str) -> Case:
+    # Numbers that are far from where they jump to the next one.
+    x = draw(generators()).integers(-9, 9, draw(shapes())) + 0.3
+    decimals = draw(st.sampled_from([0, 1]))
+    return Case(name, (np.asarray(x + (0.02 if decimals else 0.0)),), {"decimals": decimals})
+
+
+@_strategy("floor_divide", "remainder")
+def _division_by_steps(draw: Draw, name: str) -> Case:
+    # No quotient of these is within 0.04 of an integer, where the result jumps.
+    numerator, denominator = _broadcast_shapes(draw, 2)
+    rng = draw(generators())
+    x = rng.integers(-9, 9, numerator) + rng.uniform(0.1, 0.4, numerator)
+    return Case(
+        name, (np.asarray(x), np.asarray(rng.choice([-2, -1, -0.5, 0.5, 1, 2], denominator)))
+    )
+
+
 # --- reductions -------------------------------------------------------------------------------
 
 
-@_strategy("sum", "mean", "max", "var", "logsumexp")
+@_strategy("sum", "mean", "max", "min", "var", "logsumexp")
 def _reduction(draw: Draw, name: str) -> Case:
     shape = draw(shapes(min_side=0 if name == "sum" else 1))
     axes = draw(st.permutations(range(len(shape))))[: draw(st.integers(0, len(shape)))]
     signed = tuple(a - len(shape) if draw(st.booleans()) else a for a in axes)
     axis = draw(st.sampled_from([None, signed, *signed[:1]]))
-    x = _distinct(draw, shape)[0] if name == "max" else _normal(draw, shape)
+    x = _distinct(draw, shape)[0] if name in ("max", "min") else _normal(draw, shape)
     options = {"axis": axis, "keepdims": draw(st.booleans())}
     if name == "var":
         reduced = range(len(shape)) if axis is None else np.atleast_1d(np.asarray(axis, int))
         count = int(np.prod([shape[a] for a in reduced]))
         options["correction"] = draw(st.integers(0, min(1, count - 1)))
     return Case(name, (x,), options)
+
+
+@_strategy("cumsum")
+def _cumsum(draw: Draw, name: str) -> Case:
+    shape = draw(shapes(min_dims=1))
+    axis = draw(st.integers(-len(shape), len(shape) - 1))
+    return Case(name, (_normal(draw, shape),), {"axis": axis})
 
 
 @_strategy("softmax", "log_softmax")
