@@ -387,6 +387,44 @@ def test_a_masked_value_gets_its_gradient():
     assert np.array_equal(x.grad.numpy(), (~MASK).astype(float))
 
 
+@pytest.mark.parametrize("symbol", ["//", "%", "&", "|", "^"])
+@pytest.mark.parametrize("device", ["cpu", "emulator"])
+def test_the_new_operators_write_in_place(symbol, device):
+    x = Tensor([9, 14, 7], device=device)
+    same, expected = x, eval(f"x {symbol} 4", {"x": np.array([9, 14, 7])})
+    scope = {"x": x}
+    exec(f"x {symbol}= 4", scope)
+    assert scope["x"] is same
+    assert same.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("symbol", ["//", "%", "&", "|", "^"])
+def test_operators_take_a_number_or_an_array_on_the_left(symbol):
+    x = np.array([9, 14, 7])
+    for left in (4, np.array([4, 5, 6])):
+        found = eval(f"left {symbol} x", {"left": left, "x": Tensor(x)})
+        assert found.tolist() == eval(f"left {symbol} x", {"left": left, "x": x}).tolist()
+
+
+LESS_USUAL = {
+    "any": lambda x: x.any(dim=1),
+    "argmin": lambda x: x.argmin(dim=1),
+    "bits": lambda x: ~((x > 0) & (x < 1) | (x == 0)),
+    "cumsum": lambda x: x.cumsum(1),
+    "floor_divide": lambda x: x // 0.5,
+    "one_hot": lambda x: F.one_hot(x.argmin(dim=1), 5),
+    "remainder": lambda x: 0.7 % (x + 10),
+    "round": lambda x: x.round(decimals=1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LESS_USUAL))
+def test_values_are_those_of_the_cpu_on_the_emulator(name):
+    expected, found = (LESS_USUAL[name](Tensor(X, device=d)) for d in ("cpu", "emulator"))
+    assert found.device == "emulator"
+    assert np.array_equal(found.numpy(), expected.numpy())
+
+
 def test_a_clone_does_not_share_memory():
     x = Tensor([1.0, 2.0])
     copy = x.clone()
@@ -506,6 +544,16 @@ ERRORS = {
         r"bitwise_or: shapes \(2, 3, 4\), \(2,\) do not broadcast",
     ),
     "~ of floats": (lambda: ~V, TypeError, "invert: expected booleans or integers, got dtype flo"),
+    "& of a number that wraps": (
+        lambda: Tensor(np.zeros(2, np.uint8)) & 256,
+        OverflowError,
+        "bitwise_and: expected a number from 0 to 255 for a tensor of dtype uint8, got 256",
+    ),
+    "& of integers": (
+        lambda: N & Tensor(np.zeros(3, np.int32)),
+        TypeError,
+        "bitwise_and: expected tensors of one dtype, got int64 and int32",
+    ),
     "format": (lambda: f"{V:.3f}", ValueError, "item: expected a tensor of one element"),
 }
 

@@ -13,7 +13,7 @@ from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
 from tinygrad_mask.functions import conversion
-from tinygrad_mask.functions.discrete import bitwise, invert
+from tinygrad_mask.functions.discrete import bitwise_and, bitwise_or, bitwise_xor, invert
 from tinygrad_mask.functions.naming import accepts_dim
 from tinygrad_mask.functions.reduction import Axis
 from tinygrad_mask.functions.shape import index_arrays
@@ -420,6 +420,21 @@ class Tensor(Variable):
     def __itruediv__(self, other: "Operand") -> "Tensor":
         return self._in_place("/", F.divide, other)
 
+    def __ifloordiv__(self, other: "Operand") -> "Tensor":
+        return self._in_place("//", F.floor_divide, other)
+
+    def __imod__(self, other: "Operand") -> "Tensor":
+        return self._in_place("%", F.remainder, other)
+
+    def __iand__(self, other: Any) -> "Tensor":
+        return self._in_place("&", bitwise_and, other)
+
+    def __ior__(self, other: Any) -> "Tensor":
+        return self._in_place("|", bitwise_or, other)
+
+    def __ixor__(self, other: Any) -> "Tensor":
+        return self._in_place("^", bitwise_xor, other)
+
     def __ipow__(self, other: "Operand") -> "Tensor":
         return self._in_place("**", F.power, other)
 
@@ -475,13 +490,13 @@ class Tensor(Variable):
         return F.remainder(other, self)
 
     def __and__(self, other: Any) -> "Tensor":
-        return bitwise("bitwise_and", self, other)
+        return bitwise_and(self, other)
 
     def __or__(self, other: Any) -> "Tensor":
-        return bitwise("bitwise_or", self, other)
+        return bitwise_or(self, other)
 
     def __xor__(self, other: Any) -> "Tensor":
-        return bitwise("bitwise_xor", self, other)
+        return bitwise_xor(self, other)
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 

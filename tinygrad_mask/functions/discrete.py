@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_mask.autograd import array_of
+import numpy as np
+
+from tinygrad_mask.autograd import Variable, array_of, mixed_dtypes, number_for
 from tinygrad_mask.functions.elementwise import check_broadcast
 from tinygrad_mask.functions.naming import accepts_dim
 from tinygrad_mask.functions.reduction import Axis, normalise_axes, single_axis
@@ -51,26 +53,39 @@ def all(x: "Tensor", axis: Axis = None, keepdims: bool = False) -> "Tensor":
     return x.wrap(x.backend.xp.asarray(x.data.astype(bool).all(axis=axes, keepdims=keepdims)))
 
 
-def bitwise(name: str, x: "Tensor", y: "Tensor | Array | int") -> "Tensor":
-    """Return `and`, `or` or `xor` of the bits of integers, or of booleans; `name` is bitwise_...
+def bitwise_and(x: "Tensor", y: "Tensor | Array | int") -> "Tensor":
+    """Return which booleans are both true, or the common bits of integers.
 
     Raises `TypeError` for floats and for two dtypes.
     """
-    operand: Any = y
-    if not isinstance(y, bool | int):
-        operand = array_of(y, x.backend, name)
-    for dtype in (x.dtype, getattr(operand, "dtype", x.dtype)):
+    return _bitwise("bitwise_and", x, y)
+
+
+def bitwise_or(x: "Tensor", y: "Tensor | Array | int") -> "Tensor":
+    """Return where either boolean is true, or the bits of either integer; see `bitwise_and`."""
+    return _bitwise("bitwise_or", x, y)
+
+
+def bitwise_xor(x: "Tensor", y: "Tensor | Array | int") -> "Tensor":
+    """Return where booleans, or the bits of integers, differ; see `bitwise_and`."""
+    return _bitwise("bitwise_xor", x, y)
+
+
+def _bitwise(name: str, x: "Tensor", y: "Tensor | Array | int") -> "Tensor":
+    if isinstance(y, bool | int):
+        if x.dtype.kind == "b" and not isinstance(y, bool):
+            raise TypeError(f"{name}: expected a boolean for a tensor of dtype bool, got {y}")
+        operand: Any = np.asarray(number_for(name, y, x.dtype), dtype=x.dtype)
+    else:
+        operand = y if isinstance(y, Variable) else np.asarray(y)
+    array = array_of(operand, x.backend, name)
+    for dtype in (x.dtype, array.dtype):
         if dtype.kind not in "biu":
             raise TypeError(f"{name}: expected booleans or integers, got dtype {dtype}")
-        if dtype != x.dtype:
-            raise TypeError(f"{name}: expected tensors of one dtype, got {x.dtype} and {dtype}")
-    if isinstance(operand, bool | int):
-        # A number must fit the dtype, so that the result has it as well.
-        if x.dtype == bool and not isinstance(operand, bool):
-            raise TypeError(f"{name}: expected a boolean for a tensor of dtype bool, got {operand}")
-        operand = x.backend.xp.asarray(operand, dtype=x.dtype)
-    check_broadcast(name, x, operand)
-    return x.wrap(x.backend.xp.asarray(getattr(x.backend.xp, name)(x.data, operand)))
+    if array.dtype != x.dtype:
+        raise TypeError(mixed_dtypes(name, x.dtype, array.dtype))
+    check_broadcast(name, x, array)
+    return x.wrap(x.backend.xp.asarray(getattr(x.backend.xp, name)(x.data, array)))
 
 
 def invert(x: "Tensor") -> "Tensor":
