@@ -551,7 +551,35 @@ def test_missing_compiler(tools, monkeypatch):
         toolchain.compiler.cache_clear()
 
 
+@pytest.fixture
+def fresh_toolchain():
+    """Have the compiler looked for again, before the test and after it."""
+    toolchain.compiler.cache_clear()
+    yield
+    toolchain.compiler.cache_clear()
+
+
+def test_compiler_with_arguments(tools, empty_cache, monkeypatch, fresh_toolchain):
+    wrapper = empty_cache / "a wrapper"  # such as ccache
+    wrapper.write_text('#!/bin/sh\necho "$1" >> "$0.calls"\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", f"'{wrapper}' g++ -DFIRST='a b'")
+    command, version = toolchain.compiler()
+    assert command == (str(wrapper), "g++", "-DFIRST=a b")
+    assert "Free Software Foundation" in version
+    library = toolchain.compile_kernel('extern "C" int f() { return 1; }', "fast")
+    assert library[:4] == b"\x7fELF"
+    assert Path(f"{wrapper}.calls").read_text().split() == ["g++", "g++"]
+
+
+def test_compiler_with_an_open_quotation_mark(monkeypatch, fresh_toolchain):
+    monkeypatch.setenv("CXX", "'ccache g++")
+    with pytest.raises(EmulatorError, match=r"CXX: expected a command, got .*No closing quotation"):
+        toolchain.compiler()
+
+
 def test_compiler_that_fails(empty_cache, monkeypatch):
+    toolchain._translator_digest()  # reads the headers
     monkeypatch.setattr(toolchain, "_RUNTIME", empty_cache)  # no headers there
     with pytest.raises(EmulatorError, match="did not compile a translated kernel"):
         run(fresh())

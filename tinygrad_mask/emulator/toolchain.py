@@ -4,6 +4,7 @@ import ctypes
 import functools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tinygrad_mask.emulator.cache import cached, digest
 from tinygrad_mask.emulator.errors import EmulatorError
 
 COMPILER_VARIABLE = "CXX"
-"""The environment variable that names the C++ compiler."""
+"""The environment variable that names the C++ compiler, with arguments if need be."""
 
 _RUNTIME = Path(__file__).with_name("runtime")
 _WARNINGS_OFF = ["-w"]
@@ -30,10 +31,11 @@ _KERNEL_FLAGS = {
 
 
 @functools.cache
-def compiler() -> tuple[str, str]:
-    """Return the C++ compiler and what it says of its version.
+def compiler() -> tuple[tuple[str, ...], str]:
+    """Return the command of the C++ compiler and the version it reports.
 
-    Raises `EmulatorError` where none is found, and on hosts that the emulator does not run on.
+    The command has several words if `CXX` has, as in `CXX="ccache g++"`. Raises `EmulatorError` if
+    no compiler is found, and on hosts that the emulator does not run on.
     """
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
         raise EmulatorError(
@@ -41,20 +43,34 @@ def compiler() -> tuple[str, str]:
             f"on {platform.machine()}"
         )
     named = os.environ.get(COMPILER_VARIABLE)
-    for name in [named] if named else ["g++", "clang++", "c++"]:
+    for name, *arguments in [_words(named)] if named else [["g++"], ["clang++"], ["c++"]]:
         if path := shutil.which(name):
+            command = (path, *arguments)
             try:
                 version = subprocess.run(
-                    [path, "--version"], capture_output=True, text=True, check=True
+                    [*command, "--version"], capture_output=True, text=True, check=True
                 ).stdout
             except (OSError, subprocess.CalledProcessError) as error:
-                raise EmulatorError(f"the C++ compiler {path} does not run: {error}") from error
-            return path, version
+                shown = shlex.join(command)
+                raise EmulatorError(f"the C++ compiler {shown} does not run: {error}") from error
+            return command, version
     looked_for = f"{COMPILER_VARIABLE}={named}" if named else "g++, clang++, c++"
     raise EmulatorError(
         f"no C++ compiler was found ({looked_for}): the emulator needs one, such as g++ "
         f"(apt install g++); {COMPILER_VARIABLE} names another"
     )
+
+
+def _words(command: str) -> list[str]:
+    """Split the value of `CXX` as a shell does."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise EmulatorError(
+            f"{COMPILER_VARIABLE}: expected a command, got {command!r} ({error}); "
+            "close the quotation marks"
+        ) from error
+    return words or ["g++"]
 
 
 @functools.cache
@@ -103,7 +119,7 @@ def _run(arguments: list[str], what: str) -> None:
 @functools.cache
 def load_runtime() -> ctypes.CDLL:
     """Return the runtime, compiled if it is not yet."""
-    path, version = compiler()
+    command, version = compiler()
     sources = sorted(_RUNTIME.glob("*.cpp"))
 
     def make() -> dict[str, bytes]:
@@ -111,32 +127,35 @@ def load_runtime() -> ctypes.CDLL:
 
             def compile_one(source: Path) -> str:
                 output = str(Path(folder, source.stem + ".o"))
-                _run([path, *_RUNTIME_FLAGS, "-c", str(source), "-o", output], source.name)
+                _run([*command, *_RUNTIME_FLAGS, "-c", str(source), "-o", output], source.name)
                 return output
 
             with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
                 objects = list(pool.map(compile_one, sources))
             library = Path(folder, "runtime.so")
-            _run([path, "-shared", *objects, "-o", str(library), "-pthread"], "the runtime")
+            _run([*command, "-shared", *objects, "-o", str(library), "-pthread"], "the runtime")
             return {"runtime.so": library.read_bytes()}
 
-    key = digest("runtime", _runtime_digest(), path, version, *_RUNTIME_FLAGS)
+    key = digest("runtime", _runtime_digest(), *command, version, *_RUNTIME_FLAGS)
     return ctypes.CDLL(str(cached(key, make)["runtime.so"]))
 
 
 def kernel_key(*parts: str, mode: str) -> str:
     """Return the name of a kernel's entry in the cache."""
-    path, version = compiler()
+    command, version = compiler()
     flags = [*_KERNEL_FLAGS[mode], *_host_flags()]
-    return digest("kernel", _translator_digest(), path, version, *flags, mode, *parts)
+    return digest("kernel", _translator_digest(), *command, version, *flags, mode, *parts)
 
 
 def compile_kernel(source: str, mode: str) -> bytes:
     """Return the shared library of a translated kernel."""
-    path, _ = compiler()
+    command, _ = compiler()
     with tempfile.TemporaryDirectory() as folder:
         file, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
         file.write_text(source)
         flags = [*_KERNEL_FLAGS[mode], *_host_flags(), f"-I{_RUNTIME}"]
-        _run([path, *flags, "-shared", str(file), "-o", str(library), "-lm"], "a translated kernel")
+        _run(
+            [*command, *flags, "-shared", str(file), "-o", str(library), "-lm"],
+            "a translated kernel",
+        )
         return library.read_bytes()
