@@ -27,7 +27,7 @@ LAYERS = [
     ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
     ["checkpoints", "compiler", "convert", "training"],
-    ["data", "dlpack", "nn", "optim", "serialization", "testing"],
+    ["creation", "data", "dlpack", "nn", "optim", "serialization", "testing"],
     ["tensor"],
     ["functions"],
     ["autograd"],

@@ -16,6 +16,19 @@ from tinygrad_mask.autograd import (
     set_grad_enabled,
 )
 from tinygrad_mask.backends import resolve_device
+from tinygrad_mask.creation import (
+    arange,
+    eye,
+    from_numpy,
+    full,
+    ones,
+    ones_like,
+    rand,
+    randn,
+    tensor,
+    zeros,
+    zeros_like,
+)
 from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
@@ -36,11 +49,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Function",
     "Tensor",
+    "arange",
     "compile",
     "data",
     "default_generator",
     "enable_grad",
+    "eye",
     "from_dlpack",
+    "from_numpy",
+    "full",
     "functions",
     "get_num_threads",
     "is_grad_enabled",
@@ -49,15 +66,22 @@ __all__ = [
     "manual_seed",
     "nn",
     "no_grad",
+    "ones",
+    "ones_like",
     "optim",
+    "rand",
+    "randn",
     "resolve_device",
     "save",
     "serialization",
     "set_grad_enabled",
     "set_num_threads",
     "set_winograd",
+    "tensor",
     "testing",
     "training",
+    "zeros",
+    "zeros_like",
 ]
 
 _PACKAGES = {"data", "nn", "optim", "serialization", "testing", "training"}
