@@ -33,7 +33,7 @@ LAYERS = [
     ["autograd"],
     ["backends"],
     ["emulator"],
-    ["files", "random"],
+    ["equivalents", "files", "random"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

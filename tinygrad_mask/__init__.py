@@ -29,6 +29,7 @@ from tinygrad_mask.creation import (
     zeros,
     zeros_like,
 )
+from tinygrad_mask.equivalents import FUNCTIONS, PACKAGE, no_attribute
 from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
@@ -102,10 +103,32 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise no_attribute(__name__, name, _equivalent_of(name))
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _equivalent_of(name: str) -> str | None:
+    """Return what to use for a name of another framework, or None if that is not known."""
+    if name in PACKAGE:
+        return PACKAGE[name]
+    if name in functions.__all__:
+        return f"use functions.{name}"
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    if not name[:1].isupper():  # the name of a module, which the import system asks for first
+        return None
+    for package in ("nn", "optim", "data", "training"):
+        try:
+            getattr(importlib.import_module(f"{__name__}.{package}"), name)
+        except AttributeError as error:
+            _, _, hint = str(error).partition("; ")  # packages have hints of their own
+            if hint:
+                return hint
+        else:
+            return f"use {package}.{name}"
+    return None
 
 
 def __dir__() -> list[str]:

@@ -12,6 +12,7 @@ import tinygrad_mask.functions as F
 from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
+from tinygrad_mask.equivalents import TENSOR, Absent
 from tinygrad_mask.functions import conversion
 from tinygrad_mask.functions.discrete import bitwise_and, bitwise_or, bitwise_xor, invert
 from tinygrad_mask.functions.naming import accepts_dim
@@ -126,6 +127,9 @@ class Tensor(Variable):
         """Whether no recorded operation made this tensor."""
         return self.node is None
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in TENSOR]
+
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("a tensor of shape () has no length")
@@ -232,6 +236,14 @@ class Tensor(Variable):
         """
         backend = get_backend(device)
         return self if backend is self.backend else conversion.to_device(self, backend)
+
+    def cpu(self) -> "Tensor":
+        """Return `to("cpu")`."""
+        return self.to("cpu")
+
+    def cuda(self) -> "Tensor":
+        """Return `to("cuda")`."""
+        return self.to("cuda")
 
     # --- copying and pickling ---------------------------------------------------------------
 
@@ -724,6 +736,10 @@ class Tensor(Variable):
     def softmax(self, axis: int = -1) -> "Tensor":
         """See `functions.softmax`."""
         return F.softmax(self, axis)
+
+
+for _name, _hint in TENSOR.items():
+    setattr(Tensor, _name, Absent(_name, _hint))
 
 
 def _unpickle(

@@ -256,7 +256,9 @@ def __getattr__(name: str) -> Any:
     elif name in _ON_FIRST_USE:
         value = getattr(importlib.import_module(f"{__name__}.{_ON_FIRST_USE[name]}"), name)
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from tinygrad_mask.equivalents import FUNCTIONS, no_attribute
+
+        raise no_attribute(__name__, name, FUNCTIONS.get(name))
     globals()[name] = value
     return value
 
