@@ -80,7 +80,8 @@ class LambdaLR(Schedule):
 
 class LinearLR(Schedule):
     """A linear change of the rate, for a warm-up: from `start_factor` times the optimiser's rate
-    to `end_factor` times it, over `total_steps` steps.
+    to `end_factor` times it, over `total_steps` steps. `total_iters` is PyTorch's name of
+    `total_steps`.
 
     Example:
         >>> warm_up = optim.LinearLR(optimizer, start_factor=0.01, total_steps=500)
@@ -93,8 +94,16 @@ class LinearLR(Schedule):
         optimizer: Optimizer,
         start_factor: float = 1 / 3,
         end_factor: float = 1.0,
-        total_steps: int = 5,
+        total_steps: int | None = None,
+        *,
+        total_iters: int | None = None,
     ) -> None:
+        if total_iters is not None:
+            if total_steps is not None:
+                raise TypeError("LinearLR: expected total_steps or total_iters, got both; omit one")
+            total_steps = total_iters
+        if total_steps is None:
+            total_steps = 5
         self.total_steps = as_count("LinearLR", "total_steps", total_steps)
         self.start_factor = _as_factor("LinearLR", "start_factor", start_factor)
         self.end_factor = _as_factor("LinearLR", "end_factor", end_factor)
