@@ -21,7 +21,8 @@ def test_trains_and_evaluates_on_larxel(
     assert metrics["balanced_accuracy"] > 0.5  # a third is what no learning gives
 
     capsys.readouterr()
-    assert cli.main(["evaluate", str(run), "--data", data, "--json"]) == 0
+    every = ["--include-training", "--json"]
+    assert cli.main(["evaluate", str(run), "--data", data, *every]) == 0
     metrics = json.loads(capsys.readouterr().out)
     counts = {label: of["n"] for label, of in metrics["per_class"].items()}
     assert counts == {"proper": 2634, "improper": 103, "none": 588}
