@@ -119,6 +119,9 @@ class ndarray:  # noqa: N801 (as CuPy calls it)
     def min(self, axis=None, out=None, keepdims=False):
         return _compute(np.min, self, axis=axis, keepdims=keepdims)
 
+    def argmin(self, axis=None, out=None, dtype=None, keepdims=False):
+        return _compute(np.argmin, self, axis=axis)
+
     def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
         return _compute(np.argmax, self, axis=axis)
 
@@ -307,8 +310,10 @@ broadcast_to = _function(np.broadcast_to)
 clip = _function(np.clip)
 concatenate = _function(np.concatenate)
 copysign = _function(np.copysign)
+cumsum = _function(np.cumsum)
 exp = _function(np.exp)
 expm1 = _function(np.expm1)
+floor_divide = _function(np.floor_divide)
 isinf = _function(np.isinf)
 log = _function(np.log)
 log1p = _function(np.log1p)
@@ -316,6 +321,8 @@ matmul = _function(np.matmul)
 minimum = _function(np.minimum)
 moveaxis = _function(np.moveaxis)
 ones_like = _function(np.ones_like)
+remainder = _function(np.remainder)
+round = _function(np.round)
 sign = _function(np.sign)
 split = _function(np.split)
 sqrt = _function(np.sqrt)
