@@ -48,7 +48,7 @@ for epoch in range(1, 16):
         scores = model(Tensor(x_train[batch]))  # (64, 10)
         loss = F.cross_entropy(scores, y_train[batch])
         optimizer.zero_grad()  # forget the gradients of the last step
-        loss.backward()  # compute those of this one
+        loss.backward()  # compute the gradients of this batch
         optimizer.step()  # move every weight a little against its gradient
         losses.append(loss.item())
     if epoch in (1, 5, 10, 15):

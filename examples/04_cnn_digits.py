@@ -38,7 +38,7 @@ test = DataLoader(ArrayDataset(images[1400:], labels[1400:]), batch_size=200)
 
 
 def network() -> nn.Sequential:
-    """Return a new network; the shapes are those of a batch of N pictures."""
+    """Return a new network; the shapes describe a batch of N pictures."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding="same", bias=False),  # (N, 8, 8, 16)
         nn.BatchNorm(16),

@@ -9,7 +9,7 @@ weights take mini-batch gradient descent steps W <- W - eta dJ/dW, where eta is 
     python examples/train_mask_mlp.py                       # drawn faces, nothing to download
     python examples/train_mask_mlp.py --data PATH           # photographs; see the README
 
-The options are those of train_mask_cnn.py, which says what the package does besides. The gradients
+It takes the options of train_mask_cnn.py, which says what the package does besides. The gradients
 that the engine computes here are derived by hand in 02_perceptron_by_hand.py.
 """
 

@@ -2,8 +2,8 @@
 // within that row, from a buffer in the L1 cache.
 //
 // The gradient of a row of the input gathers from the rows of the output that were made from it, so no
-// two threads add to one place. As output pixels advance, so do their sources: those of one source
-// pixel lie side by side.
+// two threads add to one place. Sources advance with the output pixels, so the output pixels of one
+// source pixel lie side by side.
 #include "interpolate.h"
 
 #include <algorithm>
@@ -50,7 +50,7 @@ struct Sources {
     }
 };
 
-// Rows that a thread takes at once, if it has so many.
+// The most rows that a thread takes at once.
 long grain(long row_elements) { return 1 + (1 << 14) / (row_elements + 1); }
 
 // From a row of pixels to one of other size, C channels each.

@@ -215,7 +215,7 @@ ResizeShape resize_shape(const char* f, const Shape& x, const Shape& y, std::pai
     const ResizeShape s = {x[0], x[3], {x[1], y[1], steps.first}, {x[2], y[2], steps.second},
                            linear, align_corners};
     for (const ResizeAxis& axis : {s.down, s.across})
-        // Positions beyond the image are those of its last pixel, but must be representable.
+        // A position beyond the image means its last pixel, but must be representable.
         if (axis.in < 1 || axis.out < 1 || !(axis.step >= 0 && axis.step * double(axis.out) < 0x1p62))
             wrong_value(std::string(f) + ": cannot resize an input " + text(x) + " to " + text(y) +
                         " by steps of " + std::to_string(axis.step) + " pixels");

@@ -34,7 +34,7 @@ public:
     // The elements per image at a place, from there to the end of its memory.
     long room(Place) const;
 
-    // Steps, in the order in which they run. Shapes are those of one image (n is ignored). Weights are
+    // Steps, in the order in which they run. A shape describes one image (n is ignored). Weights are
     // not copied: the caller keeps them alive.
     void conv2d(const ConvShape&, Place x, const float* weight, const float* bias, const Place* addend,
                 Activation, Place y);

@@ -4,8 +4,8 @@
 // is computed in double precision on every device, so all of them choose the same pixels.
 //
 // The backward pass gathers: a thread has a pixel of the input and adds up what the output pixels made
-// from it send back, in reading order. As output pixels advance, so do their sources, so those of one
-// source pixel lie side by side.
+// from it send back, in reading order. Sources advance with the output pixels, so the output pixels
+// of one source pixel lie side by side.
 #include "common.cuh"
 
 // An output pixel is (1 - weight) * lower + weight * upper; to the nearest pixel it is the lower.
@@ -56,7 +56,7 @@ struct ResizeShape {
     int images, centers;
 };
 
-// The thread's pack of channels and pixel, in images of so many rows and columns.
+// The thread's pack of channels and its pixel, in images of `rows` x `columns` pixels.
 template <int N>
 struct OwnPixel {
     Index channel;

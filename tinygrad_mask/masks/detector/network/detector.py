@@ -82,8 +82,7 @@ class Detector:
     """Finds faces in photographs of any size, and says how their masks are worn.
 
     With a `classifier` the probabilities of the labels are the mean of the network's own and of
-    those that the classifier gives for the faces' crops; docs/detector_card.md says what that is
-    worth.
+    those that the classifier gives for the faces' crops.
 
     Example:
         >>> detector = Detector(FaceDetector(DetectorArchitecture(), np.random.default_rng(0)),
@@ -130,8 +129,8 @@ class Detector:
             if min(right - left, bottom - top) < min_face:
                 answer = TOO_SMALL
             by_name = dict(zip(LABELS, probabilities.tolist(), strict=True))
-            box_ = (left, top, right, bottom)
-            faces.append(DetectedFace(box_, float(score), label, probability, by_name, answer))
+            corners = (left, top, right, bottom)
+            faces.append(DetectedFace(corners, float(score), label, probability, by_name, answer))
         return faces
 
     def find(self, image: Image.Image, least_score: float) -> Detections:
