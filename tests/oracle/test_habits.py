@@ -1,6 +1,7 @@
 """What people type for creation, options, optimisers, gradients, data and files, line by line.
 
-Values are compared with PyTorch's. Layers are in `nn/test_habits.py`.
+Values are compared with PyTorch's. Layers are in `tests/nn/test_habits.py`, tensors in
+`test_tensor_habits.py`.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import tinygrad_mask as tg
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, convert, data, nn, optim
+from tinygrad_mask.nn.equivalents import equivalent_of
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
 
@@ -316,3 +318,9 @@ def test_the_line_names_what_to_do(line, message):
     with pytest.raises((AttributeError, TypeError), match=message) as caught:
         eval(line, ours())
     assert "\n" not in str(caught.value)
+
+
+def test_every_layer_of_pytorch_is_here_or_names_what_to_use():
+    for name, value in vars(torch.nn).items():
+        if isinstance(value, type) and issubclass(value, torch.nn.Module):
+            assert name in nn.__all__ or equivalent_of(name) is not None, name
