@@ -1,9 +1,10 @@
-"""The application: from photographs to a classifier of how face masks are worn."""
+"""The application: from photographs to how the face masks in them are worn."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinygrad_mask.masks.classifier.network.classifier import Classifier
+    from tinygrad_mask.masks.detector.network.detector import Detector
 
 
 def load_pretrained() -> "Classifier":
@@ -21,3 +22,20 @@ def load_pretrained() -> "Classifier":
     from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
 
     return Classifier.load(PRETRAINED)
+
+
+def load_detector() -> "Detector":
+    """Return the detector that ships with the package, with its classifier behind it.
+
+    `detect` takes a path, a picture or an array, finds the faces in it, and says of each how its
+    mask is worn. Raises `UsageError` if this copy of the package has no weights.
+
+    Example:
+        >>> detector = load_detector()
+        >>> [(face.label, face.box) for face in detector.detect("street.jpg")]
+        [('proper', (201.5, 88.2, 239.9, 137.0))]
+    """
+    from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+    from tinygrad_mask.masks.detector.network.detector import PRETRAINED_FILE, Detector
+
+    return Detector.load(PRETRAINED_FILE, Classifier.load(PRETRAINED))

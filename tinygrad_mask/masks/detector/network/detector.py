@@ -25,6 +25,9 @@ from tinygrad_mask.masks.labels import LABELS
 
 _FORMAT = "tinygrad_mask detector 1"
 
+PRETRAINED_FILE = Path(__file__).with_name("pretrained.safetensors")
+"""The weights that ship with the package."""
+
 LEAST_SCORE = 0.3
 """The score from which on something is taken for a face."""
 
@@ -177,8 +180,8 @@ class Detector:
         serialization.save(path, self.model.state_dict(), metadata, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: Path) -> "Detector":
-        """Read a detector from its file.
+    def load(cls, path: Path, classifier: Classifier | None = None) -> "Detector":
+        """Read a detector from its file, and give it a classifier as its second stage if wanted.
 
         Raises `OSError` if the file cannot be read and `ValueError` if it holds no detector.
         """
@@ -198,7 +201,7 @@ class Detector:
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a detector as it is saved here ({error})") from error
-        return cls(model, architecture, settings)
+        return cls(model, architecture, settings, classifier)
 
 
 def scale_pixels(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
