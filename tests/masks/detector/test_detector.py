@@ -97,6 +97,34 @@ def test_other_arrays_are_refused(trained, pixels):
         trained.detect(pixels)
 
 
+@pytest.mark.parametrize(
+    ("given", "options", "error", "message"),
+    [
+        (None, {}, TypeError, "expected an image of Pillow's or an array of uint8"),
+        (np.zeros((0, 4, 3), np.uint8), {}, ValueError, r"expected an array uint8 \(H, W, 3\)"),
+        (Image.new("RGB", (4, 4)), {"bgr": True}, ValueError, "leave bgr out"),
+        ("nowhere.jpg", {"bgr": True}, ValueError, "leave bgr out"),
+        ("nowhere.jpg", {}, OSError, r"nowhere\.jpg: No such file"),
+    ],
+)
+def test_what_is_no_picture_is_refused_in_one_line(trained, given, options, error, message):
+    with pytest.raises(error, match=message) as raised:
+        trained.detect(given, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_pictures_are_turned_upright_and_transparency_is_put_on_white(trained):
+    image = photograph(np.random.default_rng(5)).image
+    expected = trained.detect(image)
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6  # to be turned by a quarter, clockwise
+    assert trained.detect(turned) == expected
+    on_white = Image.new("RGB", image.size, "white")
+    clear = image.copy()
+    clear.putalpha(0)
+    assert trained.detect(clear) == trained.detect(on_white)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (641, 33)])
 def test_pictures_of_any_size_have_boxes_inside(trained, size):
     rng = np.random.default_rng(7)

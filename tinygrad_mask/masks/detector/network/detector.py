@@ -20,7 +20,7 @@ from tinygrad_mask.masks.detector.network.architecture import (
 )
 from tinygrad_mask.masks.detector.network.decoding import Detections, decode
 from tinygrad_mask.masks.detector.training.augmentation import GREY
-from tinygrad_mask.masks.images import read_image
+from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
 
 _FORMAT = "tinygrad_mask detector 1"
@@ -120,21 +120,11 @@ class Detector:
         `image` is a path, a PIL image or an RGB array, uint8 (H, W, 3); with `bgr=True` an array
         whose channels are in OpenCV's order. Faces with a score below `least_score` are left out;
         a label of a probability below `confidence` is answered `unsure`, a face whose shorter side
-        is under `min_face` pixels `too small`. Raises `OSError` for a file that cannot be read and
-        `ValueError` for an array of another shape or dtype.
+        is under `min_face` pixels `too small`. Raises `OSError` for a file that cannot be read,
+        `TypeError` for what is no picture, and `ValueError` for an array of another shape or dtype.
         """
         found = self.find(_to_image(image, bgr), least_score)
-        faces = []
-        for box, score, probabilities in zip(found.boxes, found.scores, found.labels, strict=True):
-            label, probability = LABELS[int(probabilities.argmax())], float(probabilities.max())
-            left, top, right, bottom = box.tolist()
-            answer = label if probability >= confidence else UNSURE
-            if min(right - left, bottom - top) < min_face:
-                answer = TOO_SMALL
-            by_name = dict(zip(LABELS, probabilities.tolist(), strict=True))
-            corners = (left, top, right, bottom)
-            faces.append(DetectedFace(corners, float(score), label, probability, by_name, answer))
-        return faces
+        return answers(found, confidence=confidence, min_face=min_face)
 
     def find(self, image: Image.Image, least_score: float) -> Detections:
         """Return the faces in an RGB image down to a score, in its pixels, clipped to it."""
@@ -204,18 +194,33 @@ class Detector:
         return cls(model, architecture, settings, classifier)
 
 
+def answers(
+    found: Detections, *, confidence: float = CONFIDENCE, min_face: float = MIN_FACE
+) -> list[DetectedFace]:
+    """Return the answer about each detection, in their order; see `Detector.detect`."""
+    faces = []
+    for box, score, probabilities in zip(found.boxes, found.scores, found.labels, strict=True):
+        label, probability = LABELS[int(probabilities.argmax())], float(probabilities.max())
+        left, top, right, bottom = box.tolist()
+        answer = label if probability >= confidence else UNSURE
+        if min(right - left, bottom - top) < min_face:
+            answer = TOO_SMALL
+        by_name = dict(zip(LABELS, probabilities.tolist(), strict=True))
+        corners = (left, top, right, bottom)
+        faces.append(DetectedFace(corners, float(score), label, probability, by_name, answer))
+    return faces
+
+
 def scale_pixels(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale pixels from 0 to 255 to what the network takes, about -2 to 2."""
     return (pixels - np.float32(127.5)) / np.float32(63.75)
 
 
 def _to_image(image: str | Path | Image.Image | NDArray[np.uint8], bgr: bool) -> Image.Image:
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    if not isinstance(image, np.ndarray):
+        return open_image(image, bgr=bgr)  # a path, upright; or a PIL image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
             f"detect: expected an array uint8 (H, W, 3), got {image.dtype} of shape {image.shape}"
         )
-    return Image.fromarray(np.ascontiguousarray(image[..., ::-1] if bgr else image))
+    return open_image(image, bgr=bgr)
