@@ -21,11 +21,8 @@ from tinygrad_mask import functions as F
 from tinygrad_mask.cli import train_example
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.classifier.runs.config import Design
-from tinygrad_mask.masks.classifier.training.trainer import (
-    ClassifierTrainer,
-    Task,
-    class_weights,
-)
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer, Task
+from tinygrad_mask.masks.labels import class_weights
 
 
 def network(size: int, rng: np.random.Generator) -> nn.Sequential:

@@ -14,27 +14,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tinygrad_mask import optim
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
-from tinygrad_mask.masks.data_issues import DataIssues
-from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.detector.evaluation.average_precision import (
     AnnotatedPhotograph,
     evaluate_detections,
 )
 from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
 from tinygrad_mask.masks.detector.network.detector import Detector, InputSettings
-from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation
-from tinygrad_mask.masks.detector.training.batches import DetectorBatches, Views, face_arrays
-from tinygrad_mask.masks.detector.training.loss import detector_loss
-from tinygrad_mask.masks.detector.training.targets import HeatMapTargets
-from tinygrad_mask.masks.duplicates import duplicate_groups, perceptual_hash
-from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.detector.runs.loading import load_photographs
+from tinygrad_mask.masks.detector.training.batches import face_arrays
+from tinygrad_mask.masks.detector.training.recipe import DetectorRecipe
+from tinygrad_mask.masks.detector.training.trainer import DetectorTrainer
 from tinygrad_mask.masks.splits import split_photographs
-from tinygrad_mask.training import ClipGradNorm, ProgressLine, Trainer, WeightAverage
+from tinygrad_mask.training import ProgressLine
 
-LEARNING_RATE, BATCH, BALANCE = 2e-3, 16, 0.5
-MIN_FACE = 7.0  # pixels of a training image
 LEAST_SCORE = 0.02  # of the detections that average precision looks at
 
 
@@ -49,68 +42,30 @@ def main() -> None:
     parser.add_argument("--classifier", metavar="MODEL")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    issues = DataIssues()
-    sets = [open_dataset(path, issues) for path in arguments.data]
-    photographs = [photograph for one in sets for photograph in one]
-    groups = _groups(photographs)
-    labels = [[face.label for face in photograph.faces] for photograph in photographs]
-    split = split_photographs(labels, groups, 0.2, arguments.seed)
+    data = load_photographs(arguments.data, seed=arguments.seed)
+    split = split_photographs(data.labels_by_photograph(), data.groups, 0.2, arguments.seed)
+    print(data.summary)
     print(f"trained on {len(split.train)} photographs, {len(split.validation)} held back")
 
-    views = Views([photographs[k] for k in split.train])
     architecture = DetectorArchitecture()
     model = FaceDetector(architecture, np.random.default_rng(arguments.seed))
-    weights = _label_weights(np.concatenate([face_arrays(p)[1] for p in views.photographs]))
-    optimizer = optim.AdamW(model.parameters(), LEARNING_RATE)
-    trainer = Trainer(
+    trainer = DetectorTrainer(
         model,
-        optimizer,
-        lambda model, images, *arrays: (
-            detector_loss(
-                model(images), HeatMapTargets(*(array.numpy() for array in arrays)), weights
-            ).total
+        [data.photographs[k] for k in split.train],
+        DetectorRecipe(
+            epochs=arguments.epochs, steps_per_epoch=arguments.steps // arguments.epochs
         ),
-        DetectorBatches(
-            views,
-            BATCH,
-            DetectorAugmentation(),
-            steps=arguments.steps // arguments.epochs,
-            min_face=MIN_FACE,
-            seed=arguments.seed,
-        ),
-        epochs=arguments.epochs,
-        schedule=optim.OneCycleLR(
-            optimizer, LEARNING_RATE, arguments.steps, pct_start=0.15, cycle_momentum=False
-        ),
-        callbacks=[ClipGradNorm(10.0), WeightAverage(model, 0.998), ProgressLine()],
+        seed=arguments.seed,
+        callbacks=[ProgressLine()],
     )
     trainer.run()
     with trainer.averaged():
         classifier = Classifier.load(arguments.classifier) if arguments.classifier else None
         detector = Detector(model, architecture, InputSettings(), classifier)
         detector.save(arguments.out)
-        held_back = [photographs[k] for k in split.validation if k < len(sets[0])]
-        _judge(detector, held_back)
-
-
-def _groups(photographs) -> np.ndarray:
-    """Group copies: those whose pixels are alike, and those of one name."""
-    hashes = [
-        perceptual_hash(photograph.open())
-        for photograph in tqdm(photographs, desc="photographs", leave=False)
-    ]
-    groups = duplicate_groups(np.array(hashes))
-    first: dict[str, int] = {}
-    for k, photograph in enumerate(photographs):
-        same = first.setdefault(photograph.name, k)
-        groups[groups == groups[k]] = groups[same]
-    return np.unique(groups, return_inverse=True)[1]
-
-
-def _label_weights(labels: np.ndarray) -> np.ndarray:
-    shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
-    weights = np.maximum(shares, 1e-12) ** -BALANCE
-    return (weights / (weights * shares).sum()).astype(np.float32)
+        first = data.photographs[0].source
+        held_back = [data.photographs[k] for k in split.validation]
+        _judge(detector, [photograph for photograph in held_back if photograph.source == first])
 
 
 def _judge(detector: Detector, photographs) -> None:

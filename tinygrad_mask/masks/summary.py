@@ -1,14 +1,33 @@
 """What there is to learn from, as a table to read before the training begins."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask.masks.data_issues import DataIssues
-from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.masks.datasets.records import Photograph
 from tinygrad_mask.masks.labels import LABELS
 
 
-def summarise(faces: FaceSet, groups: NDArray[np.int64], issues: DataIssues) -> str:
+class LabelledFaces(Protocol):
+    """Faces of some photographs: their labels, and the position of each one's photograph."""
+
+    @property
+    def photographs(self) -> Sequence[Photograph]:
+        """The photographs."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Positions in `LABELS`, (n,)."""
+
+    @property
+    def photograph(self) -> NDArray[np.int64]:
+        """Positions in `photographs`, (n,)."""
+
+
+def summarise(faces: LabelledFaces, groups: NDArray[np.int64], issues: DataIssues) -> str:
     """Return a plain-text table: per source the photographs, their duplicates and the faces.
 
     `groups` (len(faces.photographs),) are those of `duplicate_groups`: a photograph is a duplicate

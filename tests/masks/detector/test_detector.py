@@ -55,7 +55,9 @@ def trained():
 
     def loss(model, images, *targets):
         wanted = HeatMapTargets(*(target.numpy() for target in targets))
-        return detector_loss(model(images), wanted, np.ones(3, np.float32)).total
+        return detector_loss(model(images), wanted, np.ones(3, np.float32)).total(
+            box=2.0, label=1.0
+        )
 
     schedule = optim.OneCycleLR(optimizer, 5e-3, 250, cycle_momentum=False)
     Trainer(model, optimizer, loss, batches, epochs=1, schedule=schedule).run()

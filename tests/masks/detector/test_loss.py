@@ -83,7 +83,9 @@ def test_gradients_of_the_whole_loss():
     rng = np.random.default_rng(0)
 
     def loss(output):
-        return detector_loss(output, batch, np.array([1.0, 2.0, 0.5], np.float32)).total
+        return detector_loss(output, batch, np.array([1.0, 2.0, 0.5], np.float32)).total(
+            box=2.0, label=1.0
+        )
 
     check_gradients(loss, rng.standard_normal((2, 8, 8, 8)))
 
@@ -98,7 +100,7 @@ def test_an_image_without_faces_teaches_heat_only():
     )
     output = Tensor(np.ones((1, 8, 8, 8), np.float32), requires_grad=True)
     loss = detector_loss(output, HeatMapTargets.stack([empty]), np.ones(3, np.float32))
-    loss.total.backward()
+    loss.total(box=2.0, label=1.0).backward()
     assert loss.box.item() == loss.label.item() == 0
     assert output.grad is not None
     assert not output.grad.numpy()[..., 1:].any()
@@ -113,7 +115,9 @@ def test_every_parameter_of_the_network_gets_a_gradient():
     x = np.random.default_rng(1).standard_normal((1, 64, 96, 3)).astype(np.float32)
     output = network(Tensor(x))
     assert output.shape == (1, 16, 24, 8)
-    detector_loss(output, HeatMapTargets.stack([targets]), np.ones(3, np.float32)).total.backward()
+    detector_loss(output, HeatMapTargets.stack([targets]), np.ones(3, np.float32)).total(
+        box=2.0, label=1.0
+    ).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert np.abs(parameter.grad.numpy()).max() > 0, name

@@ -20,13 +20,13 @@ from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES, Recipe
 from tinygrad_mask.masks.classifier.training.trainer import (
     Task,
-    class_weights,
     epoch_line,
     recipe_trainer,
 )
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.masks.labels import class_weights
 from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
 SIZE = 8

@@ -18,7 +18,7 @@ from tinygrad_mask.masks.classifier.training.recipes import (
     slides_objective,
 )
 from tinygrad_mask.masks.faces import FaceSet
-from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.labels import LABELS, class_weights
 from tinygrad_mask.optim import OneCycleLR, Optimizer, Schedule
 from tinygrad_mask.training import (
     Callback,
@@ -188,19 +188,6 @@ class _Judge(Callback):
             "val_macro_f1": metrics.macro_f1,
             "val_improper_recall": metrics.per_class["improper"].recall,
         }
-
-
-def class_weights(labels: NDArray[np.int64], power: float) -> NDArray[np.float32] | None:
-    """Return a weight a class, (3,): its inverse frequency to this power, 1 on the mean of faces.
-
-    None for a power of 0. A class that does not occur has the weight 1.
-    """
-    if power == 0:
-        return None
-    shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
-    weights = np.where(shares > 0, np.maximum(shares, 1e-12) ** -power, 0)
-    weights /= (weights * shares).sum()
-    return np.where(shares > 0, weights, 1).astype(np.float32)
 
 
 def epoch_line(row: Mapping[str, float], epochs: int) -> str:

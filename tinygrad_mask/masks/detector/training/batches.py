@@ -44,6 +44,10 @@ class Views:
         """Return the number of photographs."""
         return len(self.photographs)
 
+    def labels(self) -> NDArray[np.int64]:
+        """Return the labels of all faces, positions in `LABELS`."""
+        return np.concatenate([labels for _, labels, _ in self._faces])
+
     def __getitem__(self, index: int) -> PhotographView:
         """Return one photograph's view; raises `OSError` if it cannot be read."""
         image = self._cache.get(index)

@@ -11,21 +11,18 @@ from tinygrad_mask.masks.detector.network.architecture import BOX, FACE, LABEL, 
 from tinygrad_mask.masks.detector.network.decoding import LOG_DISTANCE, cell_centres
 from tinygrad_mask.masks.detector.training.targets import HeatMapTargets
 
-BOX_WEIGHT = 2.0
-
 
 @dataclass(frozen=True)
 class DetectorLoss:
-    """The parts of the loss, each of shape (); `total` is what is minimised."""
+    """The parts of the loss, each of shape (); their weighted `total` is what is minimised."""
 
     heat: Tensor
     box: Tensor
     label: Tensor
 
-    @property
-    def total(self) -> Tensor:
-        """The weighted sum of the parts."""
-        return self.heat + BOX_WEIGHT * self.box + self.label
+    def total(self, *, box: float, label: float) -> Tensor:
+        """Return the sum of the parts, those of the box and of the label with these weights."""
+        return self.heat + box * self.box + label * self.label
 
 
 def detector_loss(

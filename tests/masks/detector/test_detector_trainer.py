@@ -1,0 +1,86 @@
+"""The trainer of a recipe: its losses by hand, its settings, and that it can be resumed."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from tinygrad_mask import Tensor
+from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
+from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation
+from tinygrad_mask.masks.detector.training.loss import detector_loss
+from tinygrad_mask.masks.detector.training.recipe import DetectorRecipe
+from tinygrad_mask.masks.detector.training.targets import HeatMapTargets
+from tinygrad_mask.masks.detector.training.trainer import DetectorTrainer
+from tinygrad_mask.masks.labels import LABELS, class_weights
+from tinygrad_mask.training import TrainingDivergedError
+
+SMALL = DetectorArchitecture(channels=(4, 6, 8, 8, 8), depths=(1, 1, 1, 1), head=6)
+RECIPE = DetectorRecipe(
+    epochs=2,
+    steps_per_epoch=3,
+    batch_size=2,
+    box_weight=3.0,
+    label_weight=0.5,
+    augmentation=DetectorAugmentation(size=64, long_side=(100, 300)),
+)
+
+
+def make_trainer(recipe=RECIPE, seed=0):
+    model = FaceDetector(SMALL, np.random.default_rng(1))
+    return DetectorTrainer(model, synthetic_photographs(6, 0), recipe, seed=seed)
+
+
+def test_the_history_has_the_parts_of_the_loss_with_their_weights():
+    for row in make_trainer().run():
+        assert list(row)[2:6] == ["loss", "heat", "box", "label"]
+        total = row["heat"] + 3.0 * row["box"] + 0.5 * row["label"]
+        assert row["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_first_loss_is_that_of_the_first_batch():
+    trainer = make_trainer(DetectorRecipe(**{**vars(RECIPE), "epochs": 1, "steps_per_epoch": 1}))
+    images, *targets = trainer.batches.batch(0, 0)
+    photographs = synthetic_photographs(6, 0)
+    labels = [LABELS.index(face.label) for photograph in photographs for face in photograph.faces]
+    model = FaceDetector(SMALL, np.random.default_rng(1))
+    parts = detector_loss(
+        model(Tensor(images)), HeatMapTargets(*targets), class_weights(np.array(labels), 0.5)
+    )
+    (row,) = trainer.run()
+    for name in ("heat", "box", "label"):
+        assert row[name] == pytest.approx(getattr(parts, name).item(), rel=1e-5)
+
+
+def test_a_recipe_comes_back_from_json():
+    assert DetectorRecipe.from_json(asdict(RECIPE)) == RECIPE
+    with pytest.raises(TypeError):
+        DetectorRecipe.from_json({**asdict(RECIPE), "what": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("steps_per_epoch", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("clip", 0.0),
+        ("weight_decay", -1.0),
+        ("box_weight", float("inf")),
+        ("min_face", -1.0),
+        ("weight_average", 1.0),
+        ("warm_up", 0.0),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        DetectorRecipe(**{name: value})
+
+
+def test_divergence_names_the_option():
+    recipe = DetectorRecipe(**{**vars(RECIPE), "lr": 1e30, "epochs": 5})
+    with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=r"try --lr 1e\+29"):
+        make_trainer(recipe).run()
