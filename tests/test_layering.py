@@ -33,7 +33,7 @@ LAYERS = [
     ["autograd"],
     ["backends"],
     ["emulator"],
-    ["equivalents", "files", "random"],
+    ["equivalents", "files", "keywords", "random"],
 ]
 DEPTH = {name: depth for depth, names in enumerate(LAYERS) for name in names}
 

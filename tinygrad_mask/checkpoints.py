@@ -19,12 +19,14 @@ import numpy as np
 
 from tinygrad_mask import serialization
 from tinygrad_mask.backends import Array
+from tinygrad_mask.keywords import checks_keywords
 from tinygrad_mask.nn.module import Module
 from tinygrad_mask.tensor import Tensor
 
 _STRUCTURE = "tinygrad_mask structure 1"
 
 
+@checks_keywords
 def save(obj: Any, path: str | Path, *, overwrite: bool = True) -> None:
     """Write an object to a file, which appears whole or not at all.
 
@@ -54,6 +56,7 @@ def save(obj: Any, path: str | Path, *, overwrite: bool = True) -> None:
     serialization.save(path, arrays, metadata, overwrite=overwrite)
 
 
+@checks_keywords
 def load(path: str | Path) -> Any:
     """Return the object that `save` wrote, with NumPy arrays and, on the CPU, tensors as they were.
 

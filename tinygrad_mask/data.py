@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask.functions import stack
+from tinygrad_mask.keywords import ChecksKeywords, checks_keywords
 from tinygrad_mask.random import as_generator
 from tinygrad_mask.tensor import Tensor
 
@@ -140,6 +141,7 @@ class Subset:
         return self.dataset[self.indices[index]]
 
 
+@checks_keywords
 def random_split(
     dataset: Dataset[Any],
     lengths: Sequence[int] | Sequence[float],
@@ -233,7 +235,7 @@ def _same(values: list[Any], what: str, where: str) -> Any:
     return values[0]
 
 
-class DataLoader:
+class DataLoader(ChecksKeywords):
     """Iterates over a data set in batches; each iteration is an epoch.
 
     `epoch` is the number of the epoch that the next iteration begins (0 at first) and may be set: a

@@ -1,5 +1,7 @@
 """What people who know PyTorch type: layers, modules, optimisers and schedules, line by line."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -108,6 +110,69 @@ optim.clip_grad_value(model[0].weight, np.float64(0.5))
 @pytest.mark.parametrize("line", [*LAYERS.strip().splitlines(), *OPTIMISERS.strip().splitlines()])
 def test_the_line_works(line):
     eval(line, names())
+
+
+# A line that cannot work, and the end of its message.
+NAMES_WHAT_TO_DO = [
+    ("nn.ReLU(inplace=True)", "expected no options, got inplace=True; leave it out; results are"),
+    ("nn.Dropout(0.5, inplace=True)", "expected the options p, rng, got inplace=True; leave it"),
+    ("nn.ReLU(True)", "ReLU: expected no positional arguments, got 1; there is no inplace option"),
+    ("nn.LeakyReLU(0.1, True)", "at most 1 positional argument, got 2; there is no inplace option"),
+    ("nn.Conv2d(3, 8, 3, padding_mode='reflect')", "leave it out for zeros; otherwise use"),
+    ("nn.Conv2d(3, 8, 3, 1, 1, 1, 1, True, 'zeros')", "at most 8 positional arguments, got 9"),
+    ("nn.Conv2d(3, 8, 3, device='cpu')", "move the layer afterwards: layer.to(device)"),
+    ("nn.Linear(3, 8, dtype=np.float64)", "convert the layer afterwards: layer.double()"),
+    ("nn.Linear(in_feature=3, out_features=8)", "got in_feature=3; use in_features="),
+    ("nn.Embedding(10, 4, padding_idx=0)", "masked_fill(output, (indices == padding_idx)"),
+    ("nn.MaxPool2d(2, return_indices=True)", "; there is none; use x.argmax()"),
+    ("nn.GroupNorm(3, 3, nosuch=1)", "GroupNorm: expected the options num_groups, num_channels"),
+    # Keras.
+    ("nn.Linear(3, units=8)", "; use out_features="),
+    ("nn.Linear(3, 8, use_bias=False)", "; use bias="),
+    ("nn.Linear(3, 8, activation='relu')", "follow the layer by one, for instance nn.ReLU()"),
+    ("nn.Conv2d(3, filters=8, kernel_size=3)", "; use out_channels="),
+    ("nn.Conv2d(3, 8, 3, strides=2)", "; use stride="),
+    ("nn.MaxPool2d(pool_size=2)", "; use kernel_size="),
+    ("nn.Dropout(rate=0.5)", "; use p="),
+    ("nn.BatchNorm(3, epsilon=1e-3)", "; use eps="),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), NAMES_WHAT_TO_DO)
+def test_the_line_names_what_to_do(line, message):
+    with pytest.raises(TypeError, match=re.escape(message)) as caught:
+        eval(line, names())
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(re.match(r"nn\.(\w+)", line)[1] + ": ")
+
+
+def test_padding_idx_is_a_masked_fill():
+    """What the message names gives the vectors and gradients of `padding_idx`: zeros."""
+    layer, indices = nn.Embedding(4, 2), tg.tensor([0, 2, 0, 1])
+    output = F.masked_fill(layer(indices), (indices == 0)[..., None], 0)
+    assert (output.numpy()[[0, 2]] == 0).all()
+    assert (output.numpy()[[1, 3]] == layer.weight.numpy()[[2, 1]]).all()
+    output.sum().backward()
+    assert layer.weight.grad.numpy().tolist() == [[0, 0], [1, 1], [1, 1], [0, 0]]
+
+
+def test_a_class_of_a_user_is_checked_by_its_own_constructor():
+    class Block(nn.Module):
+        def __init__(self, width, *, depth=1):
+            super().__init__()
+
+    class Open(nn.Module):
+        def __init__(self, *args, **options):
+            super().__init__()
+
+    Block(3, depth=2)
+    Open(1, 2, anything=3)
+    with pytest.raises(TypeError, match=r"^Block: expected the options width, depth, got dept=2; "):
+        Block(3, dept=2)
+    with pytest.raises(TypeError, match="at most 1 positional argument, got 2; write depth= "):
+        Block(3, 2)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'width'"):
+        Block()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ def dropout(
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: expected 0 <= p <= 1, got {p}")
+    if isinstance(rng, bool):
+        raise TypeError(
+            f"dropout: expected rng to be a numpy.random.Generator, got {rng}; write training={rng}"
+        )
     generator = as_generator("dropout", rng)
     if not training:
         return x

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinygrad_mask.autograd import no_grad
 from tinygrad_mask.backends import Array, FusedActivation, get_backend
+from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.nn.hooks import HookHandle, Hooks
 from tinygrad_mask.tensor import Tensor
 
@@ -31,7 +32,7 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(ChecksKeywords):
     """Base of all layers and models: define `forward`, call the module.
 
     Parameters, buffers (tensors that belong to the state but are not learnt) and modules that are

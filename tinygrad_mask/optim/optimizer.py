@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from tinygrad_mask.backends import Array
+from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.optim.arguments import as_number, as_tensors, check_parameter
 from tinygrad_mask.tensor import Tensor
 
@@ -17,7 +18,7 @@ State: TypeAlias = dict[str, list[Array]]
 """By the name of a slot (a velocity, a moment), its array for each parameter."""
 
 
-class Optimizer(ABC):
+class Optimizer(ChecksKeywords, ABC):
     """Base of the optimisers: `step()` moves the parameters against their gradients, in place.
 
     `parameters` are tensors, or groups of them with options of their own: dicts with the tensors

@@ -7,10 +7,11 @@ from typing import ClassVar
 import numpy as np
 
 from tinygrad_mask.backends import Array
+from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.optim.optimizer import Optimizer
 
 
-class Schedule(ABC):
+class Schedule(ChecksKeywords, ABC):
     """Base of the schedules: `step()` after each step of the optimiser sets its next rate.
 
     Each parameter group has a rate of its own to start from, the one it had when its first schedule

@@ -26,6 +26,7 @@ from tinygrad_mask import serialization
 from tinygrad_mask.autograd import no_grad
 from tinygrad_mask.backends import Array
 from tinygrad_mask.data import DataLoader
+from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.nn import Module
 from tinygrad_mask.optim import Optimizer, Schedule
 from tinygrad_mask.random import default_generator
@@ -83,7 +84,7 @@ class Progress:
         return {name: total / self.seen for name, total in self.sums.items()} if self.seen else {}
 
 
-class Trainer:
+class Trainer(ChecksKeywords):
     """Trains a model: for each batch of each epoch, one step of the optimiser.
 
     Args:
