@@ -7,7 +7,7 @@ from ablation_table import Line, done, intervals_of
 from ablation_variants import EPOCHS, LONGER
 from matplotlib.figure import Figure
 
-from tinygrad_mask.masks.classifier.report.plots.style import BLUE, FAINT, ORANGE, bare, save_figure
+from tinygrad_mask.masks.report.style import BLUE, FAINT, ORANGE, bare, save_figure
 
 FIGURES = {"macro_f1": ("macro-F1", BLUE), "improper_recall": ("recall of improper", ORANGE)}
 

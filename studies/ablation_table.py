@@ -16,7 +16,7 @@ from tinygrad_mask.masks.classifier.evaluation.metrics import (
     metrics_by_size,
     recall_of_improper,
 )
-from tinygrad_mask.masks.classifier.report.tables import interval_text, table
+from tinygrad_mask.masks.report.markdown import interval_text, table
 
 REFERENCE = "short"
 SAMPLES = 2000

@@ -25,7 +25,6 @@ from tinygrad_mask.masks.classifier.evaluation.metrics import (
     recall_of_improper,
 )
 from tinygrad_mask.masks.classifier.network.classifier import (
-    PRETRAINED,
     PRETRAINED_FILE,
     Classifier,
 )
@@ -36,12 +35,13 @@ from tinygrad_mask.masks.classifier.report.tables import (
     confusion_table,
     per_class_table,
     results_table,
-    table,
 )
 from tinygrad_mask.masks.crops import crop_face
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.model_files import PRETRAINED
+from tinygrad_mask.masks.report.markdown import table
 
 DOCS = Path(__file__).parents[1] / "docs"
 PICTURES = ("confusion", "precision_recall", "reliability")

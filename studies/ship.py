@@ -18,8 +18,9 @@ from tinygrad_mask.masks.classifier.evaluation.judging import Judgement
 from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED_FILE
 from tinygrad_mask.masks.classifier.runs.config import RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.runs.loading import load_for
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
+from tinygrad_mask.masks.classifier.training.trainer import epoch_line
+from tinygrad_mask.masks.runs.terminal import run_in_terminal
 
 FREE = {"larxel", "humans_in_the_loop", "synthetic"}
 """The sources that weights may be shipped of, as photographs name them."""
@@ -34,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out.exists():
         parser.error(f"{arguments.out} exists already and is not overwritten")
-    folder = RunFolder(arguments.cross_validation)
+    folder = ClassifierRunFolder(arguments.cross_validation)
     config = RunConfig.from_json(folder.config, folder.read_config())
     judgement = Judgement.from_json(json.loads((folder.path / "judgement.json").read_bytes()))
     data = load_for(config)
@@ -47,7 +48,7 @@ def main() -> None:
     judged = np.random.default_rng(config.seed).permutation(train)[:500]
     trainer = make_trainer(config, data.faces, train, np.sort(judged))
     print(trainer.classifier.model, f"\n\ntrained on {len(train):,} faces", flush=True)
-    run_in_terminal(trainer)
+    run_in_terminal(trainer, epoch_line)
     trainer.classifier.temperature = judgement.calibration.temperature
     with trainer.averaged():
         trainer.classifier.save(arguments.out)

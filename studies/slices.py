@@ -37,12 +37,13 @@ from tinygrad_mask.masks.classifier.evaluation.slices import (
     judge_slice,
     scores_of,
 )
-from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.classifier.runs.cross_validation import fold_model
 from tinygrad_mask.masks.crops import clip_box
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import Photograph, open_dataset
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.model_files import PRETRAINED
 
 ATTRIBUTES = Path(__file__).with_name("larxel_attributes.csv")
 LEAST_SIZE = 32.0

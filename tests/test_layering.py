@@ -21,6 +21,7 @@ LAYERS = [
     ["masks"],
     ["masks.detector"],
     ["masks.classifier"],
+    ["masks.model_files", "masks.report", "masks.runs"],
     ["masks.crops", "masks.duplicates", "masks.faces", "masks.splits", "masks.summary"],
     ["masks.tracking", "masks.video"],
     ["masks.datasets"],

@@ -19,7 +19,8 @@ def load_pretrained() -> "Classifier":
         'proper'
     """
     # Not at the top: every module below would import the whole classifier first.
-    from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+    from tinygrad_mask.masks.classifier.network.classifier import Classifier
+    from tinygrad_mask.masks.model_files import PRETRAINED
 
     return Classifier.load(PRETRAINED)
 
@@ -35,7 +36,8 @@ def load_detector() -> "Detector":
         >>> [(face.label, face.box) for face in detector.detect("street.jpg")]
         [('proper', (201.5, 88.2, 239.9, 137.0))]
     """
-    from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+    from tinygrad_mask.masks.classifier.network.classifier import Classifier
     from tinygrad_mask.masks.detector.network.detector import PRETRAINED_FILE, Detector
+    from tinygrad_mask.masks.model_files import PRETRAINED
 
     return Detector.load(PRETRAINED_FILE, Classifier.load(PRETRAINED))

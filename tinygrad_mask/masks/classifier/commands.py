@@ -4,24 +4,24 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
 from pathlib import Path
 
 from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics
-from tinygrad_mask.masks.classifier.model_commands import MODEL_HELP
 from tinygrad_mask.masks.classifier.network.architecture import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.runs import cross_validation, pipeline
 from tinygrad_mask.masks.classifier.runs.config import Design, RunConfig
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.classifier.runs.slides_protocol import run_slides_protocol
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.datasets import SYNTHETIC_COUNT, parse_classes
 from tinygrad_mask.masks.errors import UsageError
-
-_DATA_HELP = (
-    "a folder of photographs with boxes (Larxel, Humans in the Loop, any Pascal VOC) or of a "
-    "folder per class; or synthetic[:COUNT]; may be repeated"
+from tinygrad_mask.masks.model_files import MODEL_HELP
+from tinygrad_mask.masks.runs.arguments import (
+    DATA_HELP,
+    add_data_arguments,
+    check_resumed_alone,
+    new_folder,
 )
 
 _NOT_OPTIONS = ("run", "default_model", "design", "command", "resume")
@@ -42,7 +42,7 @@ def add_train_arguments(
     `model` is the default of --model, for which a `design` takes the place of the package's.
     """
     # No defaults here: --resume has to tell what was given from what was not.
-    parser.add_argument("--data", action="append", metavar="PATH", help=_DATA_HELP)
+    parser.add_argument("--data", action="append", metavar="PATH", help=DATA_HELP)
     parser.add_argument("--model", choices=KINDS, help=f"the network (default: {model})")
     for option, what in _RECIPE_OPTIONS.items():
         defaults = ", ".join(f"{kind} {getattr(RECIPES[kind], option):g}" for kind in KINDS)
@@ -82,7 +82,7 @@ def add_train_arguments(
         "judged, or the figures flatter (default: random)",
     )
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
-    _add_shared_arguments(parser)
+    add_data_arguments(parser)
     parser.add_argument(
         "--graph",
         action="store_const",
@@ -103,8 +103,8 @@ def add_train_arguments(
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what an evaluation can be told."""
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--data", action="append", required=True, metavar="PATH", help=_DATA_HELP)
-    _add_shared_arguments(parser)
+    parser.add_argument("--data", action="append", required=True, metavar="PATH", help=DATA_HELP)
+    add_data_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=1, help="of drawn faces (default: 1; training takes 0)"
     )
@@ -117,39 +117,11 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=evaluate_command)
 
 
-def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--classes",
-        metavar="NAME=LABEL,...",
-        help="what the class names of a data set mean: proper, improper or none",
-    )
-    parser.add_argument(
-        "--other-coverings",
-        metavar="LABEL",
-        help="the label of faces covered by something else than a mask (default: left out)",
-    )
-    parser.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda", "emulator"],
-        help="where to compute; the emulator executes the kernels of cuda, slowly (default: auto)",
-    )
-
-
 def train_command(arguments: argparse.Namespace) -> None:
     """Train, or resume, as the arguments say."""
-    given = {
-        name.replace("_", "-"): value
-        for name, value in vars(arguments).items()
-        if value is not None and name not in _NOT_OPTIONS
-    }
     if arguments.resume is not None:
-        others = [name for name in given if name != "epochs"]
-        if others:
-            raise UsageError(
-                "--resume goes on with the settings of the run and takes no others, "
-                f"got --{', --'.join(others)}"
-            )
-        folder = RunFolder(arguments.resume)
+        check_resumed_alone(arguments, ["epochs"], _NOT_OPTIONS)
+        folder = ClassifierRunFolder(arguments.resume)
         content = folder.read_config()
         if "protocol" in content:
             raise UsageError(f"{arguments.resume}: the slides' protocol has to begin anew")
@@ -200,7 +172,7 @@ def train_command(arguments: argparse.Namespace) -> None:
         },
         extra=tuple(arguments.extra or ()),
     )
-    out = arguments.out or _new_folder(arguments.protocol or kind)
+    out = arguments.out or new_folder(arguments.protocol or kind)
     if arguments.protocol and (config.cross_validate or arguments.validation is not None):
         raise UsageError(
             "--protocol says by itself what is held back: no --validation, no --cross-validate"
@@ -236,12 +208,3 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         return
     print(format_metrics(evaluation.metrics))
     print(f"\nnext: tinygrad-mask predict --model {arguments.model} PICTURE", file=sys.stderr)
-
-
-def _new_folder(kind: str) -> Path:
-    base = Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder

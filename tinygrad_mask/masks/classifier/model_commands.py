@@ -13,13 +13,12 @@ from tinygrad_mask import resolve_device
 from tinygrad_mask.files import check_folder, write_file
 from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Speed, predict
-from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.box_files import read_boxes
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
-
-MODEL_HELP = f"a model.safetensors, or its run folder, or {PRETRAINED}: the weights shipped here"
+from tinygrad_mask.masks.model_files import MODEL_HELP, PRETRAINED
 
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from tinygrad_mask.masks.classifier.report.plots import (
     plot_saliency,
 )
 from tinygrad_mask.masks.classifier.report.plots.course import BALANCED, TRAIN, VALIDATION
-from tinygrad_mask.masks.classifier.report.plots.style import (
+from tinygrad_mask.masks.report.style import (
     BLUE,
     CLASS_COLOURS,
     DPI,

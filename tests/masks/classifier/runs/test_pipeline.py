@@ -15,7 +15,7 @@ from PIL import Image
 
 from tinygrad_mask import cli, serialization
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.labels import LABELS
@@ -251,7 +251,7 @@ class TestExtending:
     def test_an_interrupted_extension_is_resumed(self, tmp_path):
         run = tmp_path / "run"
         assert cli.main(["train", *SMALL, "--out", str(run)]) == 0
-        folder = RunFolder(run)
+        folder = ClassifierRunFolder(run)
         config = json.loads(folder.config.read_text())
         folder.extend({**config, "recipe": {**config["recipe"], "epochs": 3}})
         assert not folder.is_finished()

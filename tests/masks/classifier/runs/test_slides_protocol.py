@@ -12,10 +12,10 @@ from PIL import Image
 from tinygrad_mask import cli
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData
 from tinygrad_mask.masks.classifier.runs.slides_protocol import share_of_known, split_faces
-from tinygrad_mask.masks.classifier.training import trainer as training
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
+from tinygrad_mask.masks.runs import terminal
 
 SMALL = ["--data", "synthetic:30", "--image-size", "8", "--protocol", "slides"]
 
@@ -77,7 +77,7 @@ def test_ctrl_c_ends_in_one_line(tmp_path, monkeypatch, capsys):
     def pressed():
         yield lambda: True
 
-    monkeypatch.setattr(training, "stopping", pressed)
+    monkeypatch.setattr(terminal, "stopping", pressed)
     assert cli.main(["train", *SMALL, "--out", str(tmp_path / "a")]) == cli.INTERRUPTED
     assert capsys.readouterr().err == "stopped; the slides' protocol has to begin anew\n"
 

@@ -1,6 +1,5 @@
 """A trained classifier: the network and all that has to be known to ask it."""
 
-import base64
 import json
 import math
 from collections.abc import Sequence
@@ -18,19 +17,21 @@ from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
 from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
 from tinygrad_mask.masks.datasets.records import Box
-from tinygrad_mask.masks.duplicates import HASH_WORDS
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.model_files import (
+    check_format,
+    hashes_from_text,
+    hashes_to_text,
+    read_model,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Picture: TypeAlias = "str | Path | Image.Image | NDArray[Any]"
 """A picture in any of its forms: a path, an image of Pillow's, an array (height, width, 3)."""
-
-PRETRAINED = "pretrained"
-"""What stands for the shipped weights wherever a model is asked for; a path is `./pretrained`."""
 
 PRETRAINED_FILE = Path(__file__).with_name("pretrained.safetensors")
 """The shipped weights."""
@@ -243,9 +244,7 @@ class Classifier:
             "mirrored": json.dumps(self.mirrored),
         }
         if self.trained_on is not None:
-            content["trained_on"] = base64.b64encode(
-                self.trained_on.astype("<u8").tobytes()
-            ).decode()
+            content["trained_on"] = hashes_to_text(self.trained_on)
         return content
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
@@ -259,30 +258,14 @@ class Classifier:
         The text `pretrained` stands for the shipped weights. Raises `UsageError` where there is no
         classifier.
         """
-        if path == PRETRAINED and not PRETRAINED_FILE.exists():
-            raise UsageError(
-                f"{PRETRAINED}: this copy of the package has no trained weights "
-                f"({PRETRAINED_FILE.name} is not in it); name the file or run folder of a model"
-            )
-        path = PRETRAINED_FILE if path == PRETRAINED else Path(path)
-        if path.is_dir():
-            path = path / "model.safetensors"
-        try:
-            arrays, metadata = serialization.load(path)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read as a model ({error.strerror})") from error
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        return cls.from_state(path, arrays, metadata)
+        return cls.from_state(*read_model(path, PRETRAINED_FILE))
 
     @classmethod
     def from_state(
         cls, path: Path, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]
     ) -> "Classifier":
         """Build a classifier from what a file, here called `path`, holds."""
-        if metadata.get("format") != _FORMAT:
-            came = metadata.get("format", "no format")
-            raise UsageError(f"{path}: expected metadata of '{_FORMAT}', got {came!r}")
+        check_format(path, metadata, _FORMAT)
         try:
             if json.loads(metadata["labels"]) != list(LABELS):
                 raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
@@ -298,9 +281,7 @@ class Classifier:
             mirrored = json.loads(metadata.get("mirrored", "false")) is True
             trained_on = None
             if "trained_on" in metadata:
-                content = base64.b64decode(metadata["trained_on"], validate=True)
-                hashes = np.frombuffer(content, "<u8").astype(np.uint64)
-                trained_on = hashes.reshape(-1, HASH_WORDS)
+                trained_on = hashes_from_text(metadata["trained_on"])
             model = build_model(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:

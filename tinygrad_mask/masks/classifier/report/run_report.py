@@ -1,10 +1,7 @@
 """The report of a training run, as GitHub shows it: what came out, from what settings and data."""
 
-import json
-import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from urllib.parse import quote
+from pathlib import Path
 
 import numpy as np
 
@@ -17,8 +14,8 @@ from tinygrad_mask.masks.classifier.report.tables import (
     confusion_table,
     per_class_table,
     results_table,
-    table,
 )
+from tinygrad_mask.masks.report.markdown import picture_links, settings_and_data, table
 
 
 def write_report(
@@ -48,7 +45,7 @@ def write_report(
     sections = [
         "# Face mask classifier: report of a run",
         results_table(judgement, "validation faces"),
-        *(f"![{PurePosixPath(name).stem}]({quote(name)})" for name in pictures),
+        *picture_links(pictures),
         "## Per class",
         per_class_table(judgement),
         "## Confusion",
@@ -65,8 +62,7 @@ def write_report(
     ]
     if history:
         sections += [_course(history)]
-    sections += [table(["setting", "value"], ([k, _value(v)] for k, v in config.items()), "ll")]
-    sections += ["## Data", textwrap.indent(data_summary.strip("\n"), "    ")]
+    sections += settings_and_data(config, data_summary)
     write_file(Path(path), ("\n\n".join(sections) + "\n").encode())
 
 
@@ -87,7 +83,3 @@ def _course(history: Sequence[Mapping[str, float]]) -> str:
         f"epoch {last['epoch']:.0f}, the last",
     ]
     return table(header, rows, "lrr")
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,13 +1,12 @@
 """A judgement as Markdown tables, for the report of a run and the model card."""
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.evaluation.thresholds import ALARMS, ThresholdRow
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.report.markdown import interval_text, table
 
 
 def results_table(judgement: Judgement, faces: str) -> str:
@@ -29,11 +28,6 @@ def results_table(judgement: Judgement, faces: str) -> str:
         ],
     ]
     return table([f"{metrics.n} {faces}", "", "95 % interval"], rows, "lll")
-
-
-def interval_text(ends: tuple[float, float]) -> str:
-    """Return an interval as text, a dash where there is none."""
-    return "-" if np.isnan(ends).any() else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def alarm_tables(judgement: Judgement) -> list[str]:
@@ -123,10 +117,3 @@ def by_size_table(judgement: Judgement) -> str:
 
 def _with_interval(figure: str, ends: tuple[float, float]) -> str:
     return figure if np.isnan(ends).any() else f"{figure}, {interval_text(ends)}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], alignment: str) -> str:
-    """Return a Markdown table; `alignment` has an l or r for each column."""
-    rules = [{"l": ":---", "r": "---:"}[side] for side in alignment]
-    lines = [header, rules, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

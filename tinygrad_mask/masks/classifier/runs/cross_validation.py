@@ -18,7 +18,6 @@ from tinygrad_mask.data import Rows
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics, recall_of_improper
-from tinygrad_mask.masks.classifier.report.tables import interval_text
 from tinygrad_mask.masks.classifier.runs.config import (
     Design,
     RunConfig,
@@ -26,10 +25,12 @@ from tinygrad_mask.masks.classifier.runs.config import (
     make_trainer,
 )
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for, load_unfinished
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
+from tinygrad_mask.masks.classifier.training.trainer import epoch_line
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.report.markdown import interval_text
+from tinygrad_mask.masks.runs.terminal import run_in_terminal
 from tinygrad_mask.masks.splits import fold_photographs
 from tinygrad_mask.training import InterruptedRunError
 
@@ -64,10 +65,10 @@ def cross_validate(config: RunConfig, out: Path, design: Design | None = None) -
     """
     resolve_device(config.device)
     initial_classifier(config)
-    RunFolder.check_free(out)
+    ClassifierRunFolder.check_free(out)
     data = load_for(config)
     folds = assign_folds(data, _number_of(config), config.seed)
-    folder = RunFolder.create(out)
+    folder = ClassifierRunFolder.create(out)
     folder.write_config(config.to_json(), data.issues)
     write_file(out / "folds.json", _folds_json(data, folds))
     return _run(config, data, folds, out, design)
@@ -139,7 +140,7 @@ def _run(
         sizes=result.sizes,
         parts=result.fold,
     )
-    _write_results(result, judgement, data, RunFolder(out))
+    _write_results(result, judgement, data, ClassifierRunFolder(out))
     print(f"\n{format_result(result, judgement)}\n\n{out}: predictions, report and pictures")
     print(
         "next: tinygrad-mask train with the same options but --cross-validate, for a model to use",
@@ -197,7 +198,7 @@ def _fold(
     print(f"{name}: trained on {len(train):,} faces, judged on {len(judged):,}", flush=True)
     trainer = make_trainer(config, data.faces, train, judged, design=design)
     try:
-        run_in_terminal(trainer)
+        run_in_terminal(trainer, epoch_line)
     except InterruptedRunError:
         raise InterruptedRunError(
             f"stopped in {name}; the folds before it are done; go on with --resume {out}"
@@ -267,7 +268,7 @@ def format_result(result: CrossValidation, judgement: Judgement) -> str:
 
 
 def _write_results(
-    result: CrossValidation, judgement: Judgement, data: LoadedData, folder: RunFolder
+    result: CrossValidation, judgement: Judgement, data: LoadedData, folder: ClassifierRunFolder
 ) -> None:
     faces, text = data.faces, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

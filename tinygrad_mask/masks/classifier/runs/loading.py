@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from tinygrad_mask import resolve_device
 from tinygrad_mask.masks.classifier.runs.config import RunConfig
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_datasets
 from tinygrad_mask.masks.duplicates import duplicate_groups
-from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet, crop_faces
 from tinygrad_mask.masks.summary import summarise
 
@@ -103,26 +102,17 @@ def load_for(config: RunConfig) -> LoadedData:
 
 def load_unfinished(
     out: Path, epochs: int | None = None
-) -> tuple[RunFolder, RunConfig, LoadedData]:
+) -> tuple[ClassifierRunFolder, RunConfig, LoadedData]:
     """Return a run to go on with: its folder, its settings and their data.
 
     With `epochs` the run is extended to so many, also if it was finished. Raises `UsageError` if
     `out` is no such run, `DeviceError` for a device that is not available.
     """
-    folder = RunFolder(out)
+    folder = ClassifierRunFolder(out)
     config = RunConfig.from_json(folder.config, folder.read_config())
+    folder.check_resumable(epochs, config.recipe.epochs)
     if epochs is not None:
-        done = folder.epochs_done()
-        if epochs <= done:
-            raise UsageError(
-                f"--epochs: expected more than the {done} that are done in {out}, got {epochs}"
-            )
         config = replace(config, recipe=replace(config.recipe, epochs=epochs))
-    elif folder.is_finished():
-        raise UsageError(
-            f"{out}: this run is finished; --epochs N, with N above {config.recipe.epochs}, "
-            "trains it further"
-        )
     resolve_device(config.device)  # before the work, not after it
     data = load_for(config)
     if epochs is not None:

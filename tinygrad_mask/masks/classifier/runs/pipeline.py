@@ -26,11 +26,12 @@ from tinygrad_mask.masks.classifier.runs.config import (
     make_trainer,
 )
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load, load_for, load_unfinished
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
-from tinygrad_mask.masks.classifier.training.trainer import run_in_terminal
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
+from tinygrad_mask.masks.classifier.training.trainer import epoch_line
 from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.runs.terminal import load_state, train_in_folder
 from tinygrad_mask.masks.splits import (
     Split,
     check_share,
@@ -39,7 +40,6 @@ from tinygrad_mask.masks.splits import (
     save_split,
     split_photographs,
 )
-from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
 ENOUGH = 10
 """The number of faces of a class below which its figures are not worth reporting."""
@@ -47,7 +47,7 @@ ENOUGH = 10
 # --- training ---------------------------------------------------------------------------------
 
 
-def train(config: RunConfig, out: Path, design: Design | None = None) -> RunFolder:
+def train(config: RunConfig, out: Path, design: Design | None = None) -> ClassifierRunFolder:
     """Train on the data sets of `config` and leave everything in the new folder `out`.
 
     A `design` of the model takes the place of the package's, here and where a run is resumed.
@@ -58,18 +58,20 @@ def train(config: RunConfig, out: Path, design: Design | None = None) -> RunFold
     resolve_device(config.device)  # before the work, not after it
     initial_classifier(config)
     check_share(config.validation)
-    RunFolder.check_free(out)
+    ClassifierRunFolder.check_free(out)
     data = load_for(config)
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
     check_split(split, labels, data.groups)
-    folder = RunFolder.create(out)
+    folder = ClassifierRunFolder.create(out)
     folder.write_config(config.to_json(), data.issues)
     save_split(folder.split, split, data.faces.photographs)
     return _train(config, data, split, folder, design, resumed=False)
 
 
-def resume(out: Path, design: Design | None = None, epochs: int | None = None) -> RunFolder:
+def resume(
+    out: Path, design: Design | None = None, epochs: int | None = None
+) -> ClassifierRunFolder:
     """Go on with a run from its last state; as `train`.
 
     Without `epochs` the run must have been ended before its time, and ends with the bits of an
@@ -87,11 +89,11 @@ def _train(
     config: RunConfig,
     data: LoadedData,
     split: Split,
-    folder: RunFolder,
+    folder: ClassifierRunFolder,
     design: Design | None,
     *,
     resumed: bool,
-) -> RunFolder:
+) -> ClassifierRunFolder:
     train_faces = data.positions(split.train)
     validation_faces = data.positions(split.validation)
     print(data.summary)
@@ -104,31 +106,9 @@ def _train(
         )
     trainer = make_trainer(config, data.faces, train_faces, validation_faces, design=design)
     if resumed:
-        state = folder.read_checkpoint()
-        try:
-            trainer.load_state(*state)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{folder.checkpoint}: not the state of this run ({error})") from error
+        load_state(trainer, folder)
     print(trainer.classifier.model, end="\n\n")
-
-    def write_state() -> None:
-        state = trainer.state()
-        with trainer.averaged():
-            folder.write_state(trainer.classifier, trainer.progress.history, state)
-
-    try:
-        run_in_terminal(trainer, write_state)
-    except InterruptedRunError:
-        write_state()
-        raise InterruptedRunError(
-            f"stopped in epoch {trainer.progress.epoch + 1}, and saved; "
-            f"go on with --resume {folder.path}"
-        ) from None
-    except TrainingDivergedError as error:
-        if not folder.model.exists():
-            raise
-        kept = f"{folder.model} is as it was after epoch {trainer.progress.epoch}"
-        raise TrainingDivergedError(f"{error}; {kept}") from None
+    train_in_folder(trainer, trainer.classifier, folder, epoch_line)
 
     faces = data.faces
     labels, photograph = faces.labels[validation_faces], faces.photograph[validation_faces]
@@ -166,7 +146,7 @@ def few_faces(labels: NDArray[np.int64]) -> str:
     return ", ".join(few)
 
 
-def next_after_training(config: RunConfig, folder: RunFolder) -> str:
+def next_after_training(config: RunConfig, folder: ClassifierRunFolder) -> str:
     """Return what to type after a run; after one on drawn faces, what they are worth."""
     predict = f"next: tinygrad-mask predict --model {folder.path} PICTURE"
     if any(path.partition(":")[0] != "synthetic" for path in config.data):

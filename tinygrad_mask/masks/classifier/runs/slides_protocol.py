@@ -26,13 +26,14 @@ from tinygrad_mask import resolve_device
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.report.plots import plot_protocol
-from tinygrad_mask.masks.classifier.report.tables import table
 from tinygrad_mask.masks.classifier.runs.config import Design, RunConfig, make_trainer
 from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for
-from tinygrad_mask.masks.classifier.runs.run_folder import RunFolder
+from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.classifier.training.recipes import Recipe
-from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer, run_in_terminal
+from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer, epoch_line
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.report.markdown import table
+from tinygrad_mask.masks.runs.terminal import run_in_terminal
 from tinygrad_mask.training import InterruptedRunError
 
 SLIDES_ACCURACY = 0.8462
@@ -67,12 +68,12 @@ def run_slides_protocol(
     if config.initial is not None:
         raise UsageError("the slides' protocol begins with random weights: no --initial")
     resolve_device(config.device)
-    RunFolder.check_free(out)
+    ClassifierRunFolder.check_free(out)
     config = dataclasses.replace(config, min_face=0)
     data = load_for(config)
     train, held_back = split_faces(len(data.faces), config.seed)
     shared = share_of_known(data, train, held_back)
-    folder = RunFolder.create(out)
+    folder = ClassifierRunFolder.create(out)
     folder.write_config({"protocol": "slides", **config.to_json()}, data.issues)
     print(data.summary, end="\n\n")
     print(f"trained on {len(train):,} faces, judged on {len(held_back):,}, drawn by face: ", end="")
@@ -106,7 +107,7 @@ def run_slides_protocol(
 
 def _run(name: str, trainer: ClassifierTrainer) -> ProtocolRun:
     try:
-        run_in_terminal(trainer)
+        run_in_terminal(trainer, epoch_line)
     except InterruptedRunError:
         raise InterruptedRunError("stopped; the slides' protocol has to begin anew") from None
     return ProtocolRun(name, trainer.progress.history, trainer.validate()[0])

@@ -1,6 +1,5 @@
 """Training a classifier: its objective, its batches, and how it is judged after each epoch."""
 
-import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -22,10 +21,8 @@ from tinygrad_mask.masks.labels import LABELS, class_weights
 from tinygrad_mask.optim import OneCycleLR, Optimizer, Schedule
 from tinygrad_mask.training import (
     Callback,
-    ProgressLine,
     Trainer,
     WeightAverage,
-    stopping,
 )
 
 
@@ -200,30 +197,3 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
         f" - val_improper_recall: {row['val_improper_recall']:.4f}"
         f" - time spent loading data: {row['waited'] / row['seconds']:.1%}"
     )
-
-
-def run_in_terminal(
-    trainer: ClassifierTrainer, after_epoch: Callable[[], None] = lambda: None
-) -> None:
-    """Train the remaining epochs; call `after_epoch` and print a line after each of them.
-
-    Ctrl-C stops between two steps, which raises `InterruptedRunError`.
-    """
-    shown = [_AfterEpoch(after_epoch), ProgressLine(epoch_line, bar=sys.stderr.isatty())]
-    trainer.callbacks += shown
-    try:
-        with stopping() as stop:
-            trainer.run(stop=stop)
-    finally:
-        trainer.callbacks = [c for c in trainer.callbacks if c not in shown]
-
-
-class _AfterEpoch(Callback):
-    """Calls a function after each epoch."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.function = function
-
-    def on_epoch_end(self, trainer: Trainer, row: Mapping[str, float]) -> None:
-        """Call it."""
-        self.function()

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tinygrad_mask.masks.classifier.report.plots.style import BLUE, GREEN, ORANGE, bare, save_figure
+from tinygrad_mask.masks.report.style import BLUE, GREEN, ORANGE, bare, save_figure
 
 TRAIN, VALIDATION, BALANCED = BLUE, ORANGE, GREEN
 

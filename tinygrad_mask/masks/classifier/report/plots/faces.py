@@ -10,8 +10,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from tinygrad_mask.data import Rows
-from tinygrad_mask.masks.classifier.report.plots.style import FAINT, INK, save_figure
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.report.style import FAINT, INK, save_figure
 
 _MAP_ROWS = 4  # of the tiles beside each crop
 _PAIRS = 3  # of a crop and its saliency in a row

@@ -16,14 +16,14 @@ from tinygrad_mask.masks.classifier.evaluation.calibration import (
 )
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics
 from tinygrad_mask.masks.classifier.evaluation.thresholds import precision_recall
-from tinygrad_mask.masks.classifier.report.plots.style import (
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.report.style import (
     CLASS_COLOURS,
     FAINT,
     INK,
     bare,
     save_figure,
 )
-from tinygrad_mask.masks.labels import LABELS
 
 
 def plot_confusion(metrics: Metrics, path: str | Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tinygrad_mask.masks.classifier.report.plots.style import BLUE, FAINT, ORANGE, bare, save_figure
+from tinygrad_mask.masks.report.style import BLUE, FAINT, ORANGE, bare, save_figure
 
 
 def plot_protocol(

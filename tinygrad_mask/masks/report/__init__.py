@@ -1,0 +1,1 @@
+"""What all reports share: the look of their pictures, and Markdown."""

@@ -1,0 +1,1 @@
+"""What the runs of all models share: their folder, their training in a terminal, their options."""

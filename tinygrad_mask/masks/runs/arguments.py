@@ -1,0 +1,60 @@
+"""Options that the commands of all models share."""
+
+import argparse
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from tinygrad_mask.masks.errors import UsageError
+
+BOXES_HELP = "a folder of photographs with boxes (Larxel, Humans in the Loop, any Pascal VOC)"
+
+DATA_HELP = f"{BOXES_HELP} or of a folder per class; or synthetic[:COUNT]; may be repeated"
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how the labels of data sets are read, and where to compute."""
+    parser.add_argument(
+        "--classes",
+        metavar="NAME=LABEL,...",
+        help="what the class names of a data set mean: proper, improper or none",
+    )
+    parser.add_argument(
+        "--other-coverings",
+        metavar="LABEL",
+        help="the label of faces covered by something else than a mask (default: left out)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda", "emulator"],
+        help="where to compute; the emulator executes the kernels of cuda, slowly (default: auto)",
+    )
+
+
+def check_resumed_alone(
+    arguments: argparse.Namespace, allowed: Collection[str], not_options: Collection[str]
+) -> None:
+    """Raise `UsageError` if options other than `allowed` were given with --resume.
+
+    Options that were not given are None. `not_options` are attributes that are no options.
+    """
+    others = [
+        name.replace("_", "-")
+        for name, value in vars(arguments).items()
+        if value is not None and name not in {*allowed, *not_options}
+    ]
+    if others:
+        raise UsageError(
+            "--resume goes on with the settings of the run and takes no others, "
+            f"got --{', --'.join(others)}"
+        )
+
+
+def new_folder(kind: str) -> Path:
+    """Return a folder under runs/ that does not exist yet, named after the model and the time."""
+    base = Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
