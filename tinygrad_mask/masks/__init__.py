@@ -37,7 +37,7 @@ def load_detector() -> "Detector":
         [('proper', (201.5, 88.2, 239.9, 137.0))]
     """
     from tinygrad_mask.masks.classifier.network.classifier import Classifier
-    from tinygrad_mask.masks.detector.network.detector import PRETRAINED_FILE, Detector
+    from tinygrad_mask.masks.detector.network.detector import Detector
     from tinygrad_mask.masks.model_files import PRETRAINED
 
-    return Detector.load(PRETRAINED_FILE, Classifier.load(PRETRAINED))
+    return Detector.load(PRETRAINED, Classifier.load(PRETRAINED))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tinygrad_mask import nn, optim
+from tinygrad_mask import optim, serialization
+from tinygrad_mask.masks.detector.network import detector as module
 from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
 from tinygrad_mask.masks.detector.network.detector import (
     TOO_SMALL,
@@ -18,6 +19,8 @@ from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentat
 from tinygrad_mask.masks.detector.training.batches import DetectorBatches
 from tinygrad_mask.masks.detector.training.loss import detector_loss
 from tinygrad_mask.masks.detector.training.targets import HeatMapTargets
+from tinygrad_mask.masks.duplicates import HASH_WORDS
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.training import Trainer
 
@@ -153,13 +156,54 @@ def test_a_saved_detector_answers_as_before(trained, tmp_path):
     assert loaded.detect(image) == trained.detect(image)
 
 
-def test_a_file_of_another_model_is_refused(tmp_path):
-    from tinygrad_mask import serialization
+def test_what_it_was_trained_on_is_saved_with_it(trained, tmp_path):
+    hashes = np.random.default_rng(0).integers(0, 2**64, (3, HASH_WORDS), np.uint64)
+    detector = Detector(trained.model, SMALL, trained.settings, trained_on=hashes)
+    detector.save(tmp_path / "d.safetensors")
+    assert (Detector.load(tmp_path / "d.safetensors").trained_on == hashes).all()
+    assert trained.trained_on is None
 
-    path = tmp_path / "other.safetensors"
-    serialization.save(path, nn.Linear(2, 3).state_dict(), {"format": "something"})
-    with pytest.raises(ValueError, match="expected metadata of"):
+
+def test_it_is_loaded_from_a_run_folder_and_by_the_name_of_the_shipped_weights(
+    trained, tmp_path, monkeypatch
+):
+    trained.save(tmp_path / "model.safetensors")
+    assert Detector.load(tmp_path).architecture == SMALL
+    monkeypatch.setattr(module, "PRETRAINED_FILE", tmp_path / "model.safetensors")
+    assert Detector.load("pretrained").architecture == SMALL
+    monkeypatch.setattr(module, "PRETRAINED_FILE", tmp_path / "none.safetensors")
+    with pytest.raises(UsageError, match="this copy of the package has no trained weights"):
+        Detector.load("pretrained")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "something"}, "expected metadata of 'tinygrad_mask detector 1', got 'somethin"),
+        ({"labels": '["a", "b", "c"]'}, "its labels are"),
+        ({"architecture": "{}"}, "not a detector as it is saved here"),
+        ({"architecture": "no JSON"}, "not a detector as it is saved here"),
+        ({"input": '{"what": 1}'}, "not a detector as it is saved here"),
+        ({"trained_on": "!"}, "not a detector as it is saved here"),
+    ],
+)
+def test_a_file_that_holds_no_detector_is_refused_in_one_line(trained, tmp_path, changes, message):
+    path = tmp_path / "d.safetensors"
+    trained.save(path)
+    arrays, metadata = serialization.load(path)
+    serialization.save(path, arrays, metadata | changes, overwrite=True)
+    with pytest.raises(UsageError, match=message) as error:
         Detector.load(path)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(str(path))
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot be read as a model \(No such file"):
+        Detector.load(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("no model")
+    with pytest.raises(UsageError, match=r"text\.safetensors"):
+        Detector.load(tmp_path / "text.safetensors")
 
 
 def test_batches_depend_on_seed_epoch_and_step_alone():

@@ -20,8 +20,15 @@ from tinygrad_mask.masks.detector.network.architecture import (
 )
 from tinygrad_mask.masks.detector.network.decoding import Detections, decode
 from tinygrad_mask.masks.detector.training.augmentation import GREY
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.model_files import (
+    check_format,
+    hashes_from_text,
+    hashes_to_text,
+    read_model,
+)
 
 _FORMAT = "tinygrad_mask detector 1"
 
@@ -85,7 +92,9 @@ class Detector:
     """Finds faces in photographs of any size, and says how their masks are worn.
 
     With a `classifier` the probabilities of the labels are the mean of the network's own and of
-    those that the classifier gives for the faces' crops.
+    those that the classifier gives for the faces' crops. `trained_on` are the perceptual hashes of
+    the photographs that the weights were trained on, uint64 (n, HASH_WORDS) as of
+    `duplicates.perceptual_hash`; None if that is not known.
 
     Example:
         >>> detector = Detector(FaceDetector(DetectorArchitecture(), np.random.default_rng(0)),
@@ -100,11 +109,14 @@ class Detector:
         architecture: DetectorArchitecture,
         settings: InputSettings,
         classifier: Classifier | None = None,
+        *,
+        trained_on: NDArray[np.uint64] | None = None,
     ) -> None:
         self.model = model
         self.architecture = architecture
         self.settings = settings
         self.classifier = classifier
+        self.trained_on = trained_on
 
     def detect(
         self,
@@ -167,31 +179,34 @@ class Detector:
             "architecture": json.dumps(asdict(self.architecture)),
             "input": json.dumps(asdict(self.settings)),
         }
+        if self.trained_on is not None:
+            metadata["trained_on"] = hashes_to_text(self.trained_on)
         serialization.save(path, self.model.state_dict(), metadata, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: Path, classifier: Classifier | None = None) -> "Detector":
-        """Read a detector from its file, and give it a classifier as its second stage if wanted.
+    def load(cls, path: str | Path, classifier: Classifier | None = None) -> "Detector":
+        """Read a detector from its file or run folder, and give it a classifier if wanted.
 
-        Raises `OSError` if the file cannot be read and `ValueError` if it holds no detector.
+        The text `pretrained` stands for the shipped weights. Raises `UsageError` if there is no
+        detector.
         """
-        arrays, metadata = serialization.load(path)
-        if metadata.get("format") != _FORMAT:
-            raise ValueError(
-                f"{path}: expected metadata of '{_FORMAT}', got "
-                f"{metadata.get('format', 'no format')!r}"
-            )
+        path, arrays, metadata = read_model(path, PRETRAINED_FILE)
+        check_format(path, metadata, _FORMAT)
         try:
+            if json.loads(metadata["labels"]) != list(LABELS):
+                raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
             fields: dict[str, Any] = json.loads(metadata["architecture"])
-            architecture = DetectorArchitecture(
-                tuple(fields["channels"]), tuple(fields["depths"]), fields["head"]
-            )
+            stages = {name: tuple(fields[name]) for name in ("channels", "depths")}
+            architecture = DetectorArchitecture(**fields | stages)
             settings = InputSettings(**json.loads(metadata["input"]))
+            trained_on = None
+            if "trained_on" in metadata:
+                trained_on = hashes_from_text(metadata["trained_on"])
             model = FaceDetector(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a detector as it is saved here ({error})") from error
-        return cls(model, architecture, settings, classifier)
+            raise UsageError(f"{path}: not a detector as it is saved here ({error})") from error
+        return cls(model, architecture, settings, classifier, trained_on=trained_on)
 
 
 def answers(
