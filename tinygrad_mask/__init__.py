@@ -34,7 +34,7 @@ from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tinygrad_mask import data, nn, optim, serialization, testing, training
+    from tinygrad_mask import convert, data, nn, optim, serialization, testing, training
     from tinygrad_mask.backends import (
         get_num_threads,
         is_winograd_enabled,
@@ -52,6 +52,7 @@ __all__ = [
     "Tensor",
     "arange",
     "compile",
+    "convert",
     "data",
     "default_generator",
     "enable_grad",
@@ -85,7 +86,7 @@ __all__ = [
     "zeros_like",
 ]
 
-_PACKAGES = {"data", "nn", "optim", "serialization", "testing", "training"}
+_PACKAGES = {"convert", "data", "nn", "optim", "serialization", "testing", "training"}
 _MODULES = {
     "compile": "compiler",
     "from_dlpack": "dlpack",
@@ -132,4 +133,4 @@ def _equivalent_of(name: str) -> str | None:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({"__version__", "autograd", *__all__})

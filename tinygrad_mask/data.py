@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate, islice
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygrad_mask.equivalents import DATA, no_attribute
 from tinygrad_mask.functions import stack
 from tinygrad_mask.keywords import ChecksKeywords, checks_keywords
 from tinygrad_mask.random import as_generator
@@ -73,6 +74,9 @@ class ArrayDataset:
             raise ValueError(f"ArrayDataset: expected arrays of equal lengths, got {lengths}")
         self.arrays = arrays
 
+    def __repr__(self) -> str:
+        return _described(self, *(array.shape for array in self.arrays))
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.arrays[0])
@@ -107,6 +111,9 @@ class TensorDataset:
             raise ValueError(f"TensorDataset: expected tensors of equal lengths, got {lengths}")
         self.tensors = tensors
 
+    def __repr__(self) -> str:
+        return _described(self, *(tensor.shape for tensor in self.tensors))
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.tensors[0])
@@ -132,6 +139,9 @@ class Subset:
                     f"Subset: expected indices from 0 to {len(dataset) - 1}, got {index}"
                 )
 
+    def __repr__(self) -> str:
+        return _described(self, f"{len(self)} of {len(self.dataset)} items")
+
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.indices)
@@ -139,6 +149,10 @@ class Subset:
     def __getitem__(self, index: int) -> Any:
         """Return item `index` of the subset."""
         return self.dataset[self.indices[index]]
+
+
+def _described(what: object, *parts: object) -> str:
+    return f"{type(what).__name__}({', '.join(map(str, parts))})"
 
 
 @checks_keywords
@@ -315,6 +329,10 @@ class DataLoader(ChecksKeywords):
         self.collate = collate
         self.epoch = 0
 
+    def __repr__(self) -> str:
+        items = f"{type(self.dataset).__name__} of {len(self.dataset)} items"
+        return _described(self, items, f"batch_size={self.batch_size}", f"shuffle={self.shuffle}")
+
     def __len__(self) -> int:
         """Return the number of batches in an epoch.
 
@@ -397,3 +415,9 @@ def _check_dataset(dataset: Any) -> None:
 def _check_at_least(name: str, value: int, least: int) -> None:
     if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"DataLoader: {name} must be an integer >= {least}, got {value!r}")
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name):
+        raise no_attribute(__name__, name, DATA.get(name))

@@ -3,6 +3,11 @@
 Names of layers are in `nn.equivalents`, names of optimisers and schedules in `optim`.
 """
 
+import sys
+from collections.abc import Iterable, Mapping
+from inspect import getattr_static
+from opcode import opmap
+from types import FrameType
 from typing import Any, NoReturn
 
 _DTYPES = {
@@ -263,6 +268,74 @@ TENSOR = {
 }
 
 
+MODULE = {
+    "fit": "use training.Trainer(model, optimizer, loss, batches, epochs=epochs).run()",
+    "predict": "call the model, within no_grad() and after eval()",
+    "evaluate": "use evaluate(batches) of a training.Trainer",
+    "compile": "use tinygrad_mask.compile(model), which makes a model for evaluation",
+    "summary": "use print(model)",
+    "count_params": "use parameter_count()",
+    "get_weights": "use state_dict()",
+    "set_weights": "use load_state_dict(state)",
+    "save": "use tinygrad_mask.save(model, path)",
+    "save_weights": "use tinygrad_mask.save(model, path)",
+    "load_weights": "use load_state_dict(tinygrad_mask.load(path))",
+    "trainable_variables": "use parameters(), a list",
+    "trainable_weights": "use parameters(), a list",
+    **dict.fromkeys(("half", "bfloat16"), _HALF),
+    "type": "use float() or double()",
+    "register_backward_hook": "use register_full_backward_hook(hook)",
+    "share_memory": "there is none; send state_dict() to other processes",
+}
+
+OPTIMIZER = {
+    "minimize": "use loss.backward(), then step()",
+    "apply_gradients": "assign grad of each parameter, then use step()",
+    "learning_rate": "use lr",
+    "state": "use state_dict()",
+}
+
+TRAINER = {
+    **dict.fromkeys(("train", "fit"), "use run()"),
+    **dict.fromkeys(("test", "validate"), "use evaluate(batches)"),
+    "predict": "call the model, within no_grad() and after model.eval()",
+    "save_checkpoint": "use save(path), or callbacks=[Checkpoint(path)]",
+    "resume": "use load(path), then run()",
+}
+
+DATA = {
+    "Dataloader": "use data.DataLoader",
+    "dataset": "use data.Dataset",
+    "IterableDataset": "there is none; a data set has a length and items by index",
+    "ConcatDataset": "there is none; derive a class with __len__ and __getitem__",
+    "StackDataset": "use data.ArrayDataset or data.TensorDataset",
+    "RandomSampler": "use data.DataLoader(dataset, shuffle=True)",
+    "SequentialSampler": "leave it out; a data.DataLoader goes through the items in order",
+    "BatchSampler": "use data.DataLoader(dataset, batch_size, sampler=indices)",
+    "SubsetRandomSampler": "use data.Subset(dataset, indices), with shuffle=True",
+    "WeightedRandomSampler": "use sampler=rng.choice(len(dataset), size, p=p)",
+    "train_test_split": "use data.random_split(dataset, [0.8, 0.2])",
+    "batch": "use data.DataLoader(dataset, batch_size)",
+}
+
+TRAINING = {
+    "EarlyStopping": "there is none; the example of training.Callback is one",
+    "ModelCheckpoint": "use training.Checkpoint(path)",
+    "LearningRateScheduler": "use training.EpochSchedule of a schedule in optim",
+    "LearningRateMonitor": "leave it out; each row of the history has its learning rate",
+    "ReduceLROnPlateau": "use training.EpochSchedule of optim.ReduceLROnPlateau",
+    "ProgressBar": "use training.ProgressLine()",
+    "TQDMProgressBar": "use training.ProgressLine()",
+    "History": "leave it out; run() returns the history",
+    "CSVLogger": "there is none; run() returns the history, a list of dicts",
+    "TensorBoard": "there is none; run() returns the history, a list of dicts",
+    "StochasticWeightAveraging": "use training.WeightAverage",
+    "ExponentialMovingAverage": "use training.WeightAverage",
+    "GradientClipping": "use training.ClipGradNorm",
+    "fit": "use training.Trainer(...).run()",
+}
+
+
 class Absent:
     """The place of an attribute that does not exist: whoever asks for it is told what to use.
 
@@ -280,7 +353,34 @@ class Absent:
         )
 
 
-def no_attribute(module: str, name: str, hint: str | None) -> AttributeError:
-    """Return the error of a module that has no attribute of that name."""
+def mark_absent(kind: type, hints: Mapping[str, str]) -> None:
+    """Have each of these attributes of a class say that it does not exist and what to use."""
+    for name, hint in hints.items():
+        setattr(kind, name, Absent(name, hint))
+
+
+def without_absent(kind: type, names: Iterable[str]) -> list[str]:
+    """Return the names of the attributes that exist, for a class's `__dir__`."""
+    return [name for name in names if not isinstance(getattr_static(kind, name, None), Absent)]
+
+
+def no_attribute(
+    module: str,
+    name: str,
+    hint: str | None,
+    sentence: str = "module {0!r} has no attribute {1!r}",
+) -> AttributeError | ImportError:
+    """Return the error of a module that has no attribute of that name; for its `__getattr__`.
+
+    For `from module import name`, to which Python would answer an `AttributeError` with a message
+    of its own, it is an `ImportError`.
+    """
+    if hint and _is_imported_from(sys._getframe(2)):
+        return ImportError(f"cannot import name {name!r} from {module!r}; {hint}", name=module)
     more = f"; {hint}" if hint else ""
-    return AttributeError(f"module {module!r} has no attribute {name!r}{more}", name=name)
+    return AttributeError(sentence.format(module, name) + more, name=name)
+
+
+def _is_imported_from(frame: FrameType) -> bool:
+    """Whether the instruction that a frame executes is that of `from module import name`."""
+    return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]

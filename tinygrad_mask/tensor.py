@@ -12,7 +12,7 @@ import tinygrad_mask.functions as F
 from tinygrad_mask import autograd
 from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
-from tinygrad_mask.equivalents import TENSOR, Absent
+from tinygrad_mask.equivalents import TENSOR, mark_absent, without_absent
 from tinygrad_mask.functions import conversion
 from tinygrad_mask.functions.discrete import bitwise_and, bitwise_or, bitwise_xor, invert
 from tinygrad_mask.functions.naming import accepts_dim
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     Operand: TypeAlias = "Tensor | Array | float"
 
 _DTYPES = {np.dtype(t) for t in ("float32", "float64", "int32", "int64", "uint8", "bool")}
+
+
+class ElementCount(int):
+    """A number of elements that, called as PyTorch's method `size`, returns the shape."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, dim: int | None = None) -> Any:
+        """Return the shape, or the length of one axis."""
+        return self.shape if dim is None else self.shape[dim]
 
 
 class Tensor(Variable):
@@ -108,9 +118,11 @@ class Tensor(Variable):
         return self.data.ndim
 
     @property
-    def size(self) -> int:
-        """The number of elements."""
-        return self.data.size
+    def size(self) -> "ElementCount":
+        """The number of elements; PyTorch's `x.size()` and `x.size(axis)` are the shape."""
+        count = ElementCount(self.data.size)
+        count.shape = self.data.shape
+        return count
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -128,7 +140,7 @@ class Tensor(Variable):
         return self.node is None
 
     def __dir__(self) -> list[str]:
-        return [name for name in super().__dir__() if name not in TENSOR]
+        return without_absent(type(self), super().__dir__())
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -230,12 +242,22 @@ class Tensor(Variable):
         _check_dtype(wanted)
         return conversion.astype(self, wanted)
 
-    def to(self, device: str | Backend) -> "Tensor":
-        """Return a copy on another device, through which gradients flow; the tensor itself if it
-        is there already.
+    def to(self, device: Any = None, dtype: Any = None) -> "Tensor":
+        """Return a copy on another device or in another dtype, through which gradients flow.
+
+        The dtype may also come first, as in `x.to(numpy.float64)`. The tensor itself is returned if
+        nothing is to change.
         """
-        backend = get_backend(device)
-        return self if backend is self.backend else conversion.to_device(self, backend)
+        if dtype is None and isinstance(device, np.dtype | type):
+            device, dtype = None, device
+        result = self
+        if device is not None:
+            backend = get_backend(device)
+            if backend is not self.backend:
+                result = conversion.to_device(self, backend)
+        if dtype is not None and np.dtype(dtype) != self.dtype:
+            result = result.astype(dtype)
+        return result
 
     def cpu(self) -> "Tensor":
         """Return `to("cpu")`."""
@@ -351,22 +373,10 @@ class Tensor(Variable):
         if isinstance(value, bool | int | float | np.generic):
             value = autograd.number_for("setitem", value, self.dtype)
         else:
-            listed = not hasattr(value, "dtype")  # Python's numbers adopt the dtype
-            value = autograd.array_of(value, self.backend, "setitem")
-            if listed and value.dtype.kind in "biuf":
-                if value.dtype.kind == "f" and self.dtype.kind != "f":
-                    raise TypeError(f"setitem: floats do not fit a tensor of dtype {self.dtype}")
-                value = self._exactly(value)
+            value = autograd.array_of(value, self.backend, "setitem", self.dtype)
             if value.dtype != self.dtype:
                 raise TypeError(autograd.mixed_dtypes("setitem", self.dtype, value.dtype))
         self._write(index_arrays(self, index), value)
-
-    def _exactly(self, value: Array) -> Array:
-        """Convert Python's numbers to the dtype; raise `OverflowError` for one out of range."""
-        if self.dtype.kind in "iu" and value.size:
-            for number in (value.min().item(), value.max().item()):
-                autograd.number_for("setitem", number, self.dtype)
-        return value.astype(self.dtype)
 
     def copy_(self, value: "Tensor | Array") -> "Tensor":
         """Overwrite the elements with those of a tensor or array of the same shape and dtype."""
@@ -531,8 +541,10 @@ class Tensor(Variable):
         return F.getitem(self, index)
 
     def _compare(self, other: Any, compare: str) -> "Tensor":
-        if isinstance(other, Variable | np.ndarray):
-            other = autograd.array_of(other, self.backend)
+        if isinstance(other, Variable | np.ndarray | list | tuple):
+            # In a list 0.1 is the number of the tensor's dtype, as it is by itself.
+            dtype = self.dtype if self.dtype.kind == "f" else None
+            other = autograd.array_of(other, self.backend, dtype=dtype)
         return self.wrap(getattr(operator, compare)(self.data, other))
 
     def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
@@ -738,8 +750,7 @@ class Tensor(Variable):
         return F.softmax(self, axis)
 
 
-for _name, _hint in TENSOR.items():
-    setattr(Tensor, _name, Absent(_name, _hint))
+mark_absent(Tensor, TENSOR)
 
 
 def _unpickle(

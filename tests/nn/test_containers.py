@@ -223,3 +223,34 @@ def test_dicts_take_what_they_are_for_only():
         nn.ModuleDict({"a": F.relu})
     with pytest.raises(TypeError, match=r"^ParameterDict: expected a Parameter as 'a', got float$"):
         nn.ParameterDict({"a": 1.0})
+
+
+# --- pop and + ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", [nn.ModuleList, lambda items: nn.Sequential(*items)])
+def test_pop_and_plus_are_those_of_a_list(container):
+    layers = [nn.ReLU(), nn.Tanh(), nn.Flatten()]
+    items = container(layers)
+    assert items.pop() is layers[2]
+    assert items.pop(0) is layers[0]
+    assert [name for name, _ in items.named_children()] == ["0"]
+    with pytest.raises(IndexError):
+        items.pop(1)
+    both = items + container(layers[::2])
+    assert list(both) == [layers[1], layers[0], layers[2]]
+    assert type(both) is type(items)
+    assert list(items) == [layers[1]]
+    assert list(items + layers[:1]) == layers[1::-1]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        items + 3
+    with pytest.raises(TypeError, match="expected a Module at position 1, got int"):
+        items + range(3, 4)
+
+
+def test_plus_keeps_names_and_lists_of_parameters_add_too():
+    named = nn.Sequential({"first": nn.ReLU()}) + nn.Sequential(nn.Tanh())
+    assert [name for name, _ in named.named_children()] == ["first", "1"]
+    scales = nn.ParameterList([nn.Parameter([1.0])]) + nn.ParameterList([nn.Parameter([2.0])])
+    assert [name for name, _ in scales.named_parameters()] == ["0", "1"]
+    assert scales.pop().item() == 2.0

@@ -79,6 +79,10 @@ model.register_full_backward_hook(lambda module, grad_input, grad_output: None).
 model.eval().train()
 model.zero_grad(set_to_none=True)
 model.to("cpu")
+model.cpu()
+x.to("cpu", np.float64)
+[layer for layer in nn.ModuleList([nn.ReLU()]) + [nn.Flatten()]]
+nn.ModuleList([nn.ReLU(), nn.Flatten()]).pop(0)
 """
 
 OPTIMISERS = """

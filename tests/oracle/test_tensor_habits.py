@@ -1,6 +1,7 @@
 """What people who know PyTorch or NumPy type on tensors and functions, compared with PyTorch."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -555,6 +556,21 @@ ERRORS = {
         TypeError,
         "bitwise_and: expected tensors of one dtype, got int64 and int32",
     ),
+    "floats in a list": (
+        lambda: N - [0.5, 1.0, 2.0],
+        TypeError,
+        "subtract: floats do not fit a tensor",
+    ),
+    "an array in a list": (
+        lambda: V - [np.zeros((3, 4), np.float32)] * 2,
+        TypeError,
+        "subtract: expected tensors of one dtype, got float64 and float32",
+    ),
+    "a list that wraps": (
+        lambda: Tensor(np.zeros(2, np.uint8)) - [1, 256],
+        OverflowError,
+        "subtract: expected a number from 0 to 255 for a tensor of dtype uint8, got 256",
+    ),
     "format": (lambda: f"{V:.3f}", ValueError, "item: expected a tensor of one element"),
 }
 
@@ -565,3 +581,77 @@ def test_what_does_not_fit_is_refused_in_one_line(name):
     with pytest.raises(error, match=message) as raised:
         call()
     assert "\n" not in str(raised.value)
+
+
+# Lists of numbers adopt the dtype of the tensor, as numbers do: `t` is float32, `i` int32.
+LISTS = """
+t + [0.1, 2]
+[0.1, 2.0] - t
+t * (1.0, 2.0)
+t @ [0.1, 0.2]
+[1, 2] @ t
+i + [1, 2]
+i & [1, 3]
+t == [0.1, 0.3]
+t <= [0.1, 0.3]
+i == [1.0, 2.5]
+F.maximum(t, [[0.0, 1], [3, 0]])
+F.mse_loss(t, [0.5, 0.25])
+F.smooth_l1_loss(t, [0, 1])
+F.binary_cross_entropy_with_logits(t, [0, 1])
+F.binary_cross_entropy_with_logits(t, [0.0, 1.0], weight=[1, 2], pos_weight=[0.5, 2.0])
+F.cross_entropy(t[None], [1], weight=[0.5, 2.0])
+F.nll_loss(t[None], [1], weight=[0.5, 2.0])
+"""
+
+
+@pytest.mark.parametrize("line", LISTS.strip().splitlines())
+def test_a_list_of_numbers_has_the_dtype_of_the_tensor(line):
+    """It gives what an array of the tensor's dtype gives, which is compared with PyTorch above."""
+    tensors = {"t": Tensor(np.float32([0.1, 0.2])), "i": Tensor(np.int32([1, 2]))}
+    dtype = np.int32 if line.startswith("i") and "." not in line else np.float32
+
+    def as_array(match):
+        return match[0] if match[0] == "[1]" else f"array({match[0]})"
+
+    lists = r"(?<!t)\[\[.*?\]\]|(?<!t)\[.*?\]|(?<=\* )\(.*?\)"
+    names = tensors | {"F": F, "array": lambda numbers: np.array(numbers, dtype)}
+    if line.startswith("i =="):
+        names["array"] = np.array
+    with_arrays = re.sub(lists, as_array, line)
+    assert with_arrays.count("array(") >= 1
+    given, expected = eval(line, names), eval(with_arrays, names)
+    assert given.dtype == expected.dtype
+    np.testing.assert_array_equal(given.numpy(), expected.numpy())
+
+
+def test_size_is_the_number_of_elements_and_called_the_shape():
+    ours, theirs = Tensor(X), torch.tensor(X)
+    assert ours.size == 24
+    assert ours.size * 2 == 48
+    assert isinstance(ours.size, int)
+    assert repr(ours.size) == "24"
+    assert ours.size() == theirs.size()
+    for axis in (0, 1, -1):
+        assert ours.size(axis) == ours.size(dim=axis) == theirs.size(axis)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x.to(float32)",
+        "x.to('cpu', float32)",
+        "x.to(dtype=float32)",
+        "x.to(device='cpu')",
+        "x.cpu()",
+    ],
+)
+def test_to_takes_a_dtype(line):
+    ours = eval(line, {"x": Tensor(X), "float32": np.float32})
+    theirs = eval(line, {"x": torch.tensor(X), "float32": torch.float32})
+    assert ours.dtype == theirs.numpy().dtype
+    np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    x = Tensor(X, requires_grad=True)
+    (x.to(np.float32) * 2).sum().backward()
+    assert (x.grad.numpy() == 2).all()
+    assert x.to(np.float64) is x

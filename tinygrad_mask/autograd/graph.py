@@ -529,7 +529,7 @@ def _as_operand(function: type[Function], value: Any, backend: Backend, dtype: A
     elif isinstance(value, (bool, int, float, np.generic)):
         return number_for(function.name, value, dtype)
     else:
-        array = array_of(value, backend, function.name)
+        array = array_of(value, backend, function.name, None if dtype.kind == "b" else dtype)
     if array.dtype != dtype:
         raise TypeError(mixed_dtypes(function.name, dtype, array.dtype))
     return array

@@ -109,10 +109,11 @@ def number_for(name: str, value: Any, dtype: Any) -> bool | int | float:
     return value
 
 
-def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
+def array_of(value: Any, backend: Backend, name: str = "tensor", dtype: Any = None) -> Array:
     """The array of a variable, or a copy of anything else on the device.
 
-    A copy, because what the caller writes into an array of his own later would go unnoticed. Raises
+    A copy, because what the caller writes into an array of his own later would go unnoticed. With
+    `dtype` a list of Python numbers adopts it, as a single number does in `number_for`. Raises
     `ValueError`, in the name of a function, for a variable of another device, `TypeError` for a
     masked array, and `RuntimeError` for a list of recorded results.
     """
@@ -126,10 +127,13 @@ def array_of(value: Any, backend: Backend, name: str = "tensor") -> Array:
     if isinstance(value, backend.xp.ndarray):
         return plain_array(value, name).copy()
     check_ends_no_graph(value, name)
-    return backend.asarray(np.array(plain_array(value, name)))
+    array = np.array(plain_array(value, name))
+    if dtype is not None and array.dtype != dtype:
+        array = _adopt_dtype(name, value, array, dtype)
+    return backend.asarray(array)
 
 
-def constant_of(value: Any, backend: Backend, name: str, argument: str) -> Array:
+def constant_of(value: Any, backend: Backend, name: str, argument: str, dtype: Any = None) -> Array:
     """The array of an argument that has no gradient, as `array_of`.
 
     Raises `TypeError`, in the name of a function, for a tensor whose gradient would be lost.
@@ -139,7 +143,28 @@ def constant_of(value: Any, backend: Backend, name: str, argument: str) -> Array
             f"{name}: {argument} is not differentiable, got a tensor that requires a gradient; "
             "detach() it first"
         )
-    return array_of(value, backend, name)
+    return array_of(value, backend, name, dtype)
+
+
+def _adopt_dtype(name: str, value: Any, array: Array, dtype: Any) -> Array:
+    """Return `array`, made of `value`, in the dtype of a tensor if `value` is a list of numbers.
+
+    They adopt the dtype as a single number does, see `number_for`, with the same errors.
+    """
+    if not isinstance(value, (list, tuple)) or not _is_of_numbers(value):
+        return array
+    if array.dtype.kind == "f" and dtype.kind != "f":
+        raise TypeError(f"{name}: floats do not fit a tensor of dtype {dtype}")
+    if dtype.kind in "iu" and array.size:
+        for number in (array.min().item(), array.max().item()):
+            number_for(name, number, dtype)
+    return array.astype(dtype)
+
+
+def _is_of_numbers(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_of_numbers, value))
+    return isinstance(value, (bool, int, float, np.generic))
 
 
 def option_of(name: str, argument: str, value: Any) -> float:

@@ -59,6 +59,10 @@ def __getattr__(name: str) -> Any:
     return value
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
 def get_backend(device: "str | Backend") -> Backend:
     """Return the backend of a device: `cpu`, `cuda`, `emulator` (which executes the kernels of
     `cuda` on the host, slowly), or `auto` for the fastest that is there.

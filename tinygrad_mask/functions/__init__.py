@@ -264,7 +264,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
 
 
 def _leaves(function: type[Function]) -> list[type[Function]]:

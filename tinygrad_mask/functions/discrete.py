@@ -77,8 +77,8 @@ def _bitwise(name: str, x: "Tensor", y: "Tensor | Array | int") -> "Tensor":
             raise TypeError(f"{name}: expected a boolean for a tensor of dtype bool, got {y}")
         operand: Any = np.asarray(number_for(name, y, x.dtype), dtype=x.dtype)
     else:
-        operand = y if isinstance(y, Variable) else np.asarray(y)
-    array = array_of(operand, x.backend, name)
+        operand = y if isinstance(y, Variable | list | tuple) else np.asarray(y)
+    array = array_of(operand, x.backend, name, x.dtype if x.dtype.kind in "iu" else None)
     for dtype in (x.dtype, array.dtype):
         if dtype.kind not in "biu":
             raise TypeError(f"{name}: expected booleans or integers, got dtype {dtype}")

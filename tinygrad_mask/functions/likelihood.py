@@ -53,7 +53,7 @@ def class_weights(name: str, scores: "Tensor", weight: Any) -> "Array | None":
     """Return class weights (K,) as an array; raises if they do not fit or require a gradient."""
     if weight is None:
         return None
-    weights = constant_of(weight, scores.backend, name, "weight")
+    weights = constant_of(weight, scores.backend, name, "weight", scores.dtype)
     if weights.shape != scores.shape[1:] or weights.dtype != scores.dtype:
         raise ValueError(
             f"{name}: expected weights {scores.shape[1:]} of dtype {scores.dtype}, "
@@ -163,7 +163,7 @@ def general_binary_cross_entropy(
     multiplied by 0 counts for nothing, even if it is infinite.
     """
     name = "binary_cross_entropy_with_logits"
-    wanted = logits.wrap(constant_of(target, logits.backend, name, "target"))
+    wanted = logits.wrap(constant_of(target, logits.backend, name, "target", logits.dtype))
     if wanted.shape != logits.shape:
         raise ValueError(
             f"{name}: expected logits and a target of one shape, "
@@ -173,11 +173,12 @@ def general_binary_cross_entropy(
     positive = where(wanted.data != 0, wanted * softplus(-logits, threshold=40.0), 0.0)
     negative = where(wanted.data != 1, (1 - wanted) * softplus(logits, threshold=40.0), 0.0)
     if pos_weight is not None:
-        share = constant_of(pos_weight, logits.backend, name, "pos_weight")
+        share = constant_of(pos_weight, logits.backend, name, "pos_weight", logits.dtype)
         positive = positive * logits.wrap(share)
     losses = positive + negative
     if weight is not None:
-        losses = losses * logits.wrap(constant_of(weight, logits.backend, name, "weight"))
+        scale = constant_of(weight, logits.backend, name, "weight", logits.dtype)
+        losses = losses * logits.wrap(scale)
     if losses.shape != logits.shape:
         raise ValueError(
             f"{name}: expected weights that broadcast to the logits {logits.shape}, "

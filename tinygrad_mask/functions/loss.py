@@ -182,7 +182,7 @@ def cross_entropy(
             f"cross_entropy: expected 0 <= label_smoothing <= 1, got {label_smoothing}"
         )
     if weight is not None:
-        weight = constant_of(weight, logits.backend, "cross_entropy", "weight")
+        weight = constant_of(weight, logits.backend, "cross_entropy", "weight", logits.dtype)
         if weight.shape != (classes,) or weight.dtype != logits.dtype:
             raise ValueError(
                 f"cross_entropy: expected weights ({classes},) of dtype {logits.dtype}, "
@@ -210,7 +210,7 @@ def binary_cross_entropy_with_logits(
     if weight is not None or pos_weight is not None or reduction != "mean":
         return general_binary_cross_entropy(logits, target, weight, pos_weight, reduction)
     name = "binary_cross_entropy_with_logits"
-    wanted = constant_of(target, logits.backend, name, "target")
+    wanted = constant_of(target, logits.backend, name, "target", logits.dtype)
     if wanted.shape != logits.shape or 0 in logits.shape:
         raise ValueError(
             "binary_cross_entropy_with_logits: expected logits and a target of one shape, not "

@@ -57,9 +57,12 @@ def matmul(x: "Tensor | Array", y: "Tensor | Array") -> "Tensor":
     tensors = [operand for operand in (x, y) if isinstance(operand, Variable)]
     if not tensors:
         raise TypeError("matmul: expected at least one Tensor among its inputs")
+    first = tensors[0]
     return _matmul(
         *(
-            v if isinstance(v, Variable) else tensors[0].wrap(array_of(v, tensors[0].backend))
+            v
+            if isinstance(v, Variable)
+            else first.wrap(array_of(v, first.backend, "matmul", first.dtype))
             for v in (x, y)
         )
     )

@@ -27,7 +27,7 @@ def _difference(name: str, prediction: "Tensor", target: "Tensor | Array") -> "T
     """prediction - target, of one shape: broadcasting would hide a forgotten axis."""
     wanted: Any = target
     if not isinstance(target, Variable):
-        wanted = array_of(target, prediction.backend, name)
+        wanted = array_of(target, prediction.backend, name, prediction.dtype)
     if wanted.shape != prediction.shape:
         raise ValueError(
             f"{name}: expected prediction and target of one shape, "

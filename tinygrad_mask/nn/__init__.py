@@ -81,9 +81,11 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists
 
     def __getattr__(name):
+        from tinygrad_mask.equivalents import no_attribute
         from tinygrad_mask.nn.equivalents import equivalent_of
 
-        hint = equivalent_of(name)
-        raise AttributeError(
-            f"tinygrad_mask.nn has no {name}" + (f"; {hint}" if hint else ""), name=name
-        )
+        raise no_attribute(__name__, name, equivalent_of(name), "{0} has no {1}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

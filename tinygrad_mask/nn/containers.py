@@ -92,6 +92,17 @@ class _List(_Container[T]):
         items.insert(index, self._check_item(item, f"at position {index}"))
         self._assign(items)
 
+    def pop(self, index: int = -1) -> T:
+        """Take an item away, by default the last, and return it."""
+        item = self._items()[index]
+        del self[index]
+        return item
+
+    def __add__(self: L, items: Iterable[T]) -> L:
+        if not isinstance(items, Iterable):
+            return NotImplemented
+        return self[:].extend(items)
+
     def __iadd__(self: L, items: Iterable[T]) -> L:
         return self.extend(items)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinygrad_mask.autograd import no_grad
 from tinygrad_mask.backends import Array, FusedActivation, get_backend
+from tinygrad_mask.equivalents import MODULE, mark_absent, without_absent
 from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.nn.hooks import HookHandle, Hooks
 from tinygrad_mask.tensor import Tensor
@@ -363,6 +364,14 @@ class Module(ChecksKeywords):
                 tensor.grad = gradient.detach().to(backend).astype(target)
         return self
 
+    def cpu(self: M) -> M:
+        """Move to the CPU, as `to("cpu")`; return self."""
+        return self.to("cpu")
+
+    def cuda(self: M) -> M:
+        """Move to the GPU, as `to("cuda")`; return self."""
+        return self.to("cuda")
+
     def double(self: M) -> M:
         """Convert floating parameters and buffers to float64; return self."""
         return self.to(np.float64)
@@ -418,6 +427,9 @@ class Module(ChecksKeywords):
         """Return this layer's own line in the representation, without its parameters."""
         return f"{type(self).__name__}()"
 
+    def __dir__(self) -> list[str]:
+        return without_absent(type(self), super().__dir__())
+
     def __repr__(self) -> str:
         rows = list(self._rows("", self.describe()))
         width = max(len(text) for text, _, _ in rows)
@@ -442,6 +454,9 @@ class Module(ChecksKeywords):
     def float(self: M) -> M:
         """Convert floating parameters and buffers to float32; return self."""
         return self.to(np.float32)
+
+
+mark_absent(Module, MODULE)
 
 
 def _once(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

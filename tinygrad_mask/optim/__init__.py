@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tinygrad_mask.equivalents import no_attribute
 from tinygrad_mask.optim.adam import Adam, AdamW
 from tinygrad_mask.optim.clipping import clip_grad_norm, clip_grad_value
 from tinygrad_mask.optim.decay import (
@@ -79,5 +80,8 @@ _EQUIVALENTS = {
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists
 
     def __getattr__(name):
-        hint = f"; {_EQUIVALENTS[name]}" if name in _EQUIVALENTS else ""
-        raise AttributeError(f"tinygrad_mask.optim has no {name}{hint}", name=name)
+        raise no_attribute(__name__, name, _EQUIVALENTS.get(name), "{0} has no {1}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

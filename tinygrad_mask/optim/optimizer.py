@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from tinygrad_mask.backends import Array
+from tinygrad_mask.equivalents import OPTIMIZER, mark_absent, without_absent
 from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.optim.arguments import as_number, as_tensors, check_parameter
 from tinygrad_mask.tensor import Tensor
@@ -153,6 +154,21 @@ class Optimizer(ChecksKeywords, ABC):
         for group in self.param_groups:
             group["lr"] = number
             group.pop("initial_lr", None)  # a schedule made from now on starts at this rate
+
+    def __dir__(self) -> list[str]:
+        return without_absent(type(self), super().__dir__())
+
+    def __repr__(self) -> str:
+        groups = [
+            ", ".join(
+                [
+                    f"{len(group['params'])} tensor{'s' * (len(group['params']) != 1)}",
+                    *(f"{k}={group[k]!r}" for k in self.defaults if k == "lr" or group[k]),
+                ]
+            )
+            for group in self.param_groups
+        ]
+        return f"{type(self).__name__}({'; '.join(groups)})"
 
     # --- state ------------------------------------------------------------------------------
 
@@ -313,3 +329,6 @@ class Optimizer(ChecksKeywords, ABC):
         steps: list[int],
     ) -> None:
         """Move a group's arrays in place; `steps` says which step this is of each, from 1."""
+
+
+mark_absent(Optimizer, OPTIMIZER)

@@ -39,6 +39,10 @@ class Schedule(ChecksKeywords, ABC):
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
         self._apply()
 
+    def __repr__(self) -> str:
+        rates = ", ".join(f"{lr:g}" for lr in self.get_last_lr())
+        return f"{type(self).__name__}(step_count={self.step_count}, lr={rates})"
+
     @abstractmethod
     def lr_at(self, step: int, group: int = 0) -> float:
         """Return the learning rate of a parameter group in a step, counted from 0."""

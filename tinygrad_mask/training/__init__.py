@@ -35,6 +35,9 @@ Ctrl-C or a crash, build the same trainer again, call `trainer.load("signs.safet
 for how to add to a run what is not here.
 """
 
+from typing import TYPE_CHECKING
+
+from tinygrad_mask.equivalents import TRAINING, no_attribute
 from tinygrad_mask.training.averaging import WeightAverage
 from tinygrad_mask.training.callbacks import (
     Callback,
@@ -70,3 +73,12 @@ __all__ = [
     "epoch_line",
     "stopping",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that exists
+
+    def __getattr__(name):
+        raise no_attribute(__name__, name, TRAINING.get(name))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

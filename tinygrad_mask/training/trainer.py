@@ -26,6 +26,7 @@ from tinygrad_mask import serialization
 from tinygrad_mask.autograd import no_grad
 from tinygrad_mask.backends import Array
 from tinygrad_mask.data import DataLoader
+from tinygrad_mask.equivalents import TRAINER, mark_absent, without_absent
 from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.nn import Module
 from tinygrad_mask.optim import Optimizer, Schedule
@@ -150,6 +151,13 @@ class Trainer(ChecksKeywords):
         # that has no further work queued.
         self._outcomes: deque[tuple[Array, int]] = deque()
         self._most_outcomes = 1 if self._backend.asynchronous else 0
+
+    def __dir__(self) -> list[str]:
+        return without_absent(type(self), super().__dir__())
+
+    def __repr__(self) -> str:
+        parts = f"model={type(self.model).__name__}, optimizer={type(self.optimizer).__name__}"
+        return f"Trainer({parts}, epochs={self.epochs}, of which {self.progress.epoch} are done)"
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -439,6 +447,9 @@ class Trainer(ChecksKeywords):
         """The state of the default generator, None if nothing was drawn from it."""
         state = default_generator().bit_generator.state
         return None if state == self._default_state else state
+
+
+mark_absent(Trainer, TRAINER)
 
 
 def _from_step(batches: Any, epoch: int, first: int) -> Iterator[Any]:
