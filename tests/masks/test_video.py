@@ -1,9 +1,9 @@
 """Frames of videos: all of a file, the newest of a live source, and what is broken."""
 
+import os
 import threading
 import time
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +17,8 @@ from tinygrad_mask.masks.video import (
     is_stream,
     is_video_file,
 )
+
+av = pytest.importorskip("av", reason="videos need PyAV, the extra `video`")
 
 
 def write_video(path, count=12, size=(64, 48)):
@@ -87,6 +89,9 @@ def test_a_file_without_a_video_stream_is_refused(tmp_path):
 def test_missing_files_and_cameras_are_refused(tmp_path):
     with pytest.raises(UsageError, match="there is no such file"):
         VideoSource(tmp_path / "nothing.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")  # opened, it would wait for a writer for ever
+    with pytest.raises(UsageError, match="there is no regular file"):
+        VideoSource(tmp_path / "pipe.mp4")
     with pytest.raises(UsageError, match="camera 91: cannot be opened"):
         VideoSource(91)
 
@@ -119,3 +124,104 @@ def test_addresses_of_streams():
     assert is_stream("http://camera/video.mjpg")
     assert not is_stream("C:/videos/a.mp4")
     assert not is_stream("photographs")
+
+
+def test_a_live_source_that_breaks_is_an_error_and_no_wait():
+    def frames():
+        yield Frame(0, 0.0, Image.new("RGB", (2, 2)))
+        raise RuntimeError("unplugged")
+
+    reader = _NewestFrame(frames(), lambda: None)
+    with pytest.raises(RuntimeError, match="unplugged"):
+        list(reader)
+    reader.stop()
+
+
+def test_a_source_that_ends_before_its_end_says_why(tmp_path):
+    with VideoSource(write_video(tmp_path / "a.mp4")) as video:
+        real = video._container
+
+        class Unplugged:
+            """The container of a camera that is pulled out after some frames."""
+
+            def demux(self, stream):
+                for number, packet in enumerate(real.demux(stream)):
+                    if number == 9:
+                        raise OSError(19, "No such device")
+                    yield packet
+
+        video._container = Unplugged()
+        assert 0 < len(list(video)) < 12
+        assert video.failure == "No such device"
+        video._container = real
+
+
+def test_broken_frames_are_counted_and_passed_over(tmp_path):
+    class Broken:
+        def decode(self):
+            raise av.error.InvalidDataError(1, "broken")
+
+    with VideoSource(write_video(tmp_path / "a.mp4")) as video:
+        real = video._container
+        with VideoSource(tmp_path / "a.mp4") as other:
+            packets = list(other._container.demux(other._stream))
+            mixed = [Broken(), *packets[:6], Broken(), Broken(), *packets[6:]]
+            video._container = type("", (), {"demux": lambda self, stream: iter(mixed)})()
+            assert len(list(video)) == 12
+            assert (video.broken, video.failure) == (3, None)
+            video._container = type(
+                "", (), {"demux": lambda self, stream: iter([Broken()] * 1000)}
+            )()
+            assert list(video) == []
+            assert video.failure == "100 broken frames in a row"
+        video._container = real
+
+
+def test_a_video_that_lies_on_its_side_is_turned_upright(tmp_path):
+    """A telephone held upright writes its frames lying, and how they are to be turned."""
+
+    class Lying:
+        rotation, time = 90, 0.5
+
+        def to_image(self):
+            image = Image.new("RGB", (4, 2), "blue")
+            image.putpixel((3, 0), (255, 0, 0))  # top right becomes top left, turned to the left
+            return image
+
+    with VideoSource(write_video(tmp_path / "a.mp4")) as video:
+        real = video._container
+        packet = type("", (), {"decode": lambda self: [Lying()]})()
+        video._container = type("", (), {"demux": lambda self, stream: iter([packet])})()
+        [frame] = video
+        video._container = real
+    assert frame.image.size == (2, 4)
+    assert frame.image.getpixel((0, 0)) == (255, 0, 0)
+    assert frame.seconds == 0.5
+
+
+def test_frames_are_shown_when_they_came(tmp_path):
+    seconds = [0.0, 0.1, 0.2, 1.2, 1.3]  # a slow machine dropped those between
+    with VideoWriter(tmp_path / "a.mp4", 10) as writer:
+        for time_ in [*seconds, 1.3]:  # two frames of one time stay two
+            writer.write(Image.new("RGB", (64, 48)), time_)
+    with VideoSource(tmp_path / "a.mp4") as video:
+        assert [frame.seconds for frame in video] == pytest.approx([*seconds, 1.3], abs=1e-3)
+
+
+def test_a_written_video_appears_whole_and_overwrites_nothing(tmp_path):
+    path = write_video(tmp_path / "a.mp4")
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="exists already and is not overwritten"):
+        VideoWriter(path, 10)
+    assert path.read_bytes() == before
+    with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+        VideoWriter(tmp_path / "missing" / "a.mp4", 10)
+    with VideoWriter(tmp_path / "empty.mp4", 10):
+        pass
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "b.mp4", 10) as writer:
+        for _ in range(5):
+            writer.write(Image.new("RGB", (64, 48)))
+        raise KeyboardInterrupt
+    with VideoSource(tmp_path / "b.mp4") as video:
+        assert len(list(video)) == 5
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
