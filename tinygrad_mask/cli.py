@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: `tinygrad-mask train | evaluate | predict | export | kernels`.
+"""The command line: `tinygrad-mask train | evaluate | predict | detect | export | kernels`.
 
 What a command needs is imported when the command is used: `--help` and `--version` import nothing.
 """
@@ -23,6 +23,7 @@ BROKEN_PIPE = 141
 """The exit code if the reader of the output went away, as a shell says it: 128 + SIGPIPE."""
 
 _CLASSIFIER = "tinygrad_mask.masks.classifier"
+_DETECTOR = "tinygrad_mask.masks.detector"
 
 COMMANDS = {
     "train": (
@@ -36,6 +37,10 @@ COMMANDS = {
     "predict": (
         "say how the masks in pictures are worn",
         f"{_CLASSIFIER}.model_commands:add_predict_arguments",
+    ),
+    "detect": (
+        "find the faces in photographs, folders and videos, and say the same of each",
+        f"{_DETECTOR}.detect_command:add_detect_arguments",
     ),
     "export": (
         "write a model for another runtime",

@@ -62,6 +62,22 @@ def test_what_was_seen_once_is_not_counted():
     assert sum(tracker.counts().values()) == 0
 
 
+def test_persons_say_when_they_were_seen_and_how_large():
+    tracker = Tracker(patience=2)
+    for frame in range(12):
+        at_door = [[0, 0, 20 + frame, 40]] if 3 <= frame < 8 else []
+        passing = [[200, 0, 230, 30]] if frame >= 5 else []
+        labels = [PROPER] * len(at_door) + [NONE] * len(passing)
+        tracker.update(boxes(*at_door, *passing), np.array(labels).reshape(-1, 3))
+    [gone] = tracker.departed()
+    assert (gone.track, gone.label, gone.first, gone.last) == (1, 0, 3, 7)
+    assert (gone.frames, gone.size) == (5, 27.0)
+    assert tracker.departed() == []  # told once
+    [there] = tracker.present()
+    assert (there.track, there.label, there.first, there.last, there.frames) == (2, 2, 5, 11, 7)
+    assert tracker.counts() == {"proper": 1, "improper": 0, "none": 1}
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30)
 def test_no_two_faces_of_a_frame_are_one_person(seed):

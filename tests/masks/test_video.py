@@ -218,10 +218,15 @@ def test_a_written_video_appears_whole_and_overwrites_nothing(tmp_path):
         VideoWriter(tmp_path / "missing" / "a.mp4", 10)
     with VideoWriter(tmp_path / "empty.mp4", 10):
         pass
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "b.mp4", 10) as writer:
-        for _ in range(5):
-            writer.write(Image.new("RGB", (64, 48)))
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with VideoWriter(tmp_path / "b.mp4", 10) as writer:
+            for _ in range(5):
+                writer.write(Image.new("RGB", (64, 48)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with VideoSource(tmp_path / "b.mp4") as video:
         assert len(list(video)) == 5
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]

@@ -33,9 +33,32 @@ class TrackedFace:
     detection: int
 
 
+@dataclass(frozen=True, eq=False)
+class SeenPerson:
+    """Somebody who was seen in a video.
+
+    `track` is the person's number; `label`, a position in `LABELS`, and `probabilities` (3,) are
+    those that the person ended with, or has now. `first` and `last` are the times between which
+    they were seen, in `frames` frames; `size` is the shorter side of the largest of their boxes, in
+    pixels.
+    """
+
+    track: int
+    label: int
+    probabilities: NDArray[np.float32]
+    first: float
+    last: float
+    frames: int
+    size: float
+
+
 class _Track:
-    def __init__(self, number: int, box: NDArray[np.float32], labels: NDArray[np.float32]) -> None:
+    def __init__(
+        self, number: int, time: float, box: NDArray[np.float32], labels: NDArray[np.float32]
+    ) -> None:
         self.number = number
+        self.first = self.last = time
+        self.size = _shorter_side(box)
         self.box = box
         self.velocity = np.zeros(4, np.float32)  # pixels per frame, of each edge
         self.probabilities = labels
@@ -46,6 +69,17 @@ class _Track:
     @property
     def expected(self) -> NDArray[np.float32]:
         return self.box + self.velocity * (self.missed + 1)
+
+    def person(self) -> SeenPerson:
+        return SeenPerson(
+            track=self.number,
+            label=self.label,
+            probabilities=self.probabilities,
+            first=self.first,
+            last=self.last,
+            frames=self.frames,
+            size=self.size,
+        )
 
 
 class Tracker:
@@ -87,17 +121,25 @@ class Tracker:
         self.confirmed = confirmed
         self._tracks: list[_Track] = []
         self._persons = 0
+        self._frames = 0
         self._gone: Counter[int] = Counter()
+        self._departed: list[SeenPerson] = []
 
     def update(
-        self, boxes: NDArray[np.floating], labels: NDArray[np.floating]
+        self,
+        boxes: NDArray[np.floating],
+        labels: NDArray[np.floating],
+        time: float | None = None,
     ) -> list[TrackedFace]:
         """Take the faces of the next frame and return them as persons, in the same order.
 
-        `boxes` (n, 4) are x1, y1, x2, y2 in pixels, `labels` (n, 3) the probabilities of `LABELS`.
+        `boxes` (n, 4) are x1, y1, x2, y2 in pixels, `labels` (n, 3) the probabilities of `LABELS`;
+        `time` is when the frame was taken, by default its number from 0.
         """
+        time = float(self._frames) if time is None else time
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         labels = np.asarray(labels, np.float32).reshape(-1, len(LABELS))
+        self._frames += 1
         track_of = self._match(boxes)
         for known in self._tracks:
             if known not in track_of.values():
@@ -107,10 +149,10 @@ class Tracker:
             track = track_of.get(k)
             if track is None:
                 self._persons += 1
-                track = _Track(self._persons, box, probabilities)
+                track = _Track(self._persons, time, box, probabilities)
                 self._tracks.append(track)
             else:
-                self._follow(track, box, probabilities)
+                self._follow(track, time, box, probabilities)
             left, top, right, bottom = box.tolist()
             faces.append(
                 TrackedFace(
@@ -121,7 +163,17 @@ class Tracker:
             self._tracks.remove(lost)
             if lost.frames >= self.confirmed:
                 self._gone[lost.label] += 1
+                self._departed.append(lost.person())
         return faces
+
+    def departed(self) -> list[SeenPerson]:
+        """Return the persons who went away since this was last asked; they are then forgotten."""
+        departed, self._departed = self._departed, []
+        return departed
+
+    def present(self) -> list[SeenPerson]:
+        """Return the persons who have not gone away."""
+        return [track.person() for track in self._tracks if track.frames >= self.confirmed]
 
     def counts(self) -> dict[str, int]:
         """Return how many persons have been seen so far, by the label that they ended with."""
@@ -131,7 +183,11 @@ class Tracker:
         return {name: counts[k] for k, name in enumerate(LABELS)}
 
     def _follow(
-        self, track: _Track, box: NDArray[np.float32], probabilities: NDArray[np.float32]
+        self,
+        track: _Track,
+        time: float,
+        box: NDArray[np.float32],
+        probabilities: NDArray[np.float32],
     ) -> None:
         moved = (box - track.box) / np.float32(track.missed + 1)
         track.velocity = (track.velocity + moved) / np.float32(2)
@@ -140,7 +196,8 @@ class Tracker:
         best = int(track.probabilities.argmax())
         if track.probabilities[best] > track.probabilities[track.label] + self.margin:
             track.label = best
-        track.box, track.missed = box, 0
+        track.box, track.missed, track.last = box, 0, time
+        track.size = max(track.size, _shorter_side(box))
         track.frames += 1
 
     def _match(self, boxes: NDArray[np.float32]) -> dict[int, _Track]:
@@ -159,6 +216,10 @@ class Tracker:
                 track_of[box] = self._tracks[track]
                 taken.add(track)
         return track_of
+
+
+def _shorter_side(box: NDArray[np.float32]) -> float:
+    return float((box[2:] - box[:2]).min())
 
 
 def pairwise_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -151,9 +151,10 @@ class Detector:
         rows, columns = (-(-n // LARGEST_STRIDE) * LARGEST_STRIDE for n in (height, width))
         pixels = np.full((1, rows, columns, 3), GREY, np.float32)
         pixels[0, :height, :width] = np.asarray(resized)
+        device = next(parameter.device for parameter in self.model.parameters())
         self.model.eval()
         with no_grad():
-            output = self.model(Tensor.from_array(scale_pixels(pixels))).numpy()[0]
+            output = self.model(Tensor.from_array(scale_pixels(pixels)).to(device)).numpy()[0]
         output = output[: -(-height // STRIDE), : -(-width // STRIDE)]
         found = decode(output, least_score)
         factor = np.tile([image.width / width, image.height / height], 2).astype(np.float32)
@@ -166,7 +167,7 @@ class Detector:
         crops = [
             crop_face(image, tuple(box.tolist()), self.classifier.crops) for box in found.boxes
         ]
-        second = self.classifier.probabilities(np.stack(crops))
+        second = self.classifier.probabilities(np.stack(crops), device)
         return Detections(found.boxes, found.scores, (found.labels + second) / np.float32(2))
 
     # --- files ------------------------------------------------------------------------------
