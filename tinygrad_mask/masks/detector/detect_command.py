@@ -7,8 +7,7 @@ from pathlib import Path
 
 from tinygrad_mask import resolve_device
 from tinygrad_mask.files import check_folder
-from tinygrad_mask.masks.classifier.model_commands import MODEL_HELP
-from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED, Classifier
+from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.detector.inference.photographs import LOWEST_SCORE, AnswerSettings
 from tinygrad_mask.masks.detector.inference.results import printable
@@ -19,8 +18,9 @@ from tinygrad_mask.masks.detector.inference.sources import (
     refuse_equal_stems,
     refuse_overwriting,
 )
-from tinygrad_mask.masks.detector.network.detector import PRETRAINED_FILE, Detector
+from tinygrad_mask.masks.detector.network.detector import Detector
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.model_files import MODEL_HELP, PRETRAINED
 
 _NO_CLASSIFIER = "none"
 
@@ -161,18 +161,10 @@ def detect_command(arguments: argparse.Namespace) -> int:
 def load_model(model: str, classifier: str, device: str) -> Detector:
     """Return a detector with its classifier (`none`: without one), on a device.
 
-    `model` is a file, a run folder, or `pretrained`. Raises `UsageError` if there is no such model.
+    Raises `UsageError` if there is no such model.
     """
-    path = PRETRAINED_FILE if model == PRETRAINED else Path(model)
-    if path.is_dir():
-        path = path / "model.safetensors"
     second = None if classifier == _NO_CLASSIFIER else Classifier.load(classifier)
-    try:
-        detector = Detector.load(path, second)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read as a model ({error.strerror})") from error
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    detector = Detector.load(model, second)
     detector.model.to(device)
     if second is not None:
         second.model.to(device)
