@@ -70,7 +70,7 @@ def answer_photographs(
     lowest = settings.least_score
     if lowest_score is not None:
         lowest = min(lowest, lowest_score)
-    loader = DataLoader(_Reader(sources), workers=_WORKERS, collate=list)
+    loader = DataLoader(_PhotographReader(sources), workers=_WORKERS, collate=list)
     for [(source, image)] in loader:
         if isinstance(image, str):
             issues.warn(UNREADABLE, printable(source.name), image)
@@ -87,7 +87,7 @@ def answer_photographs(
         yield AnsweredPhotograph(source, image.size, faces, found)
 
 
-class _Reader:
+class _PhotographReader:
     """The data set whose item i is photograph i, or why it cannot be read."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
