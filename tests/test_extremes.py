@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from devices import each_backend
 
-from tinygrad_mask import Tensor, no_grad
+import tinygrad_mask as tg
+from tinygrad_mask import Tensor, nn, no_grad
 from tinygrad_mask import functions as F
 
 INF = float("inf")
@@ -248,3 +249,61 @@ def test_a_value_that_wants_a_gradient_is_not_copied_in_silence():
         x.copy_(float32_tensor(3))
     with pytest.raises((TypeError, RuntimeError), match=r"detach|record"):
         x[0] = float32_tensor(3)[0]
+
+
+# --- sizes that no memory holds -----------------------------------------------------------------
+
+PICTURE = Tensor(np.zeros((2, 4, 4, 3), np.float32))
+KERNEL = Tensor(np.zeros((3, 3, 2, 3), np.float32))
+
+TOO_LARGE = """
+nn.Linear(2**63, 2)
+nn.Linear(2, 2**100)
+nn.Linear(10**10, 10**10)
+nn.Conv2d(2**63, 2, 3)
+nn.Conv2d(3, 2**62, 3)
+nn.Conv2d(3, 2, 2**40)
+nn.ConvTranspose2d(2**31, 2**31, 3)
+nn.Embedding(2**62, 8)
+nn.BatchNorm(2**63)
+nn.LayerNorm(2**63)
+nn.LayerNorm((2**31, 2**31))
+nn.GroupNorm(1, 2**63)
+F.conv_transpose2d(x, kernel, stride=2**62)
+F.conv_transpose2d(x, kernel, stride=2**30)
+F.conv_transpose2d(x, kernel, dilation=2**62)
+F.conv_transpose2d(x, kernel, stride=2**62, output_padding=2**61)
+F.interpolate(x, scale_factor=1e300)
+F.interpolate(x, scale_factor=1.7e308)
+F.interpolate(x, scale_factor=1e10, mode="bilinear")
+F.interpolate(x, size=2**62)
+nn.Upsample(scale_factor=1e300)(x)
+F.one_hot(Tensor([1, 2]), 2**62)
+F.one_hot(Tensor([1, 2]), 2**63)
+tg.zeros(2**63)
+tg.ones(2**62, 8)
+tg.full((2**63,), 1.0)
+tg.eye(2**40)
+tg.randn(2**62)
+tg.rand(2**31, 2**31)
+tg.arange(2**62)
+tg.arange(0, 1, 1e-300)
+tg.arange(10**400)
+"""
+
+
+@pytest.mark.parametrize("line", TOO_LARGE.strip().splitlines())
+def test_a_size_that_no_memory_holds_is_refused_in_one_line(line):
+    """Not by an error of NumPy's or C's, which names neither the function nor the size."""
+    with pytest.raises(ValueError, match=r"(?i)^\w+: expected .*2\*\*60 elements, got ") as caught:
+        eval(line, {"F": F, "Tensor": Tensor, "kernel": KERNEL, "nn": nn, "tg": tg, "x": PICTURE})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_size_that_memory_holds_is_accepted():
+    assert F.interpolate(PICTURE[:1, :1, :1, :1], scale_factor=1e3).shape == (1, 1000, 1000, 1)
+    assert F.conv_transpose2d(PICTURE[:1, :1, :1], KERNEL[:1, :1], stride=1000).shape[1:3] == (
+        1,
+        1,
+    )
+    assert tg.arange(0, 1, 1e-3).shape == (1000,)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_mask.backends import Array, Backend
+from tinygrad_mask.functions.shape import check_size
 from tinygrad_mask.random import as_generator
 from tinygrad_mask.tensor import Tensor
 
@@ -154,6 +155,14 @@ def arange(
             f"arange: expected a step that leads from {start} to {end}, got {step!r}; "
             "give a step of the other sign"
         )
+    try:
+        count = (end - start) / step
+    except OverflowError:  # more than a float can hold
+        count = math.inf
+    if count >= 2**60:
+        raise ValueError(
+            f"arange: expected fewer than 2**60 elements, got arange({start}, {end}, {step})"
+        )
     host = np.arange(start, end, step)
     if dtype is None:
         dtype = np.float32 if host.dtype.kind == "f" else np.int64
@@ -229,6 +238,7 @@ def _shape(what: str, size: tuple[Any, ...]) -> tuple[int, ...]:
     shape = tuple(operator.index(n) for n in lengths)
     if any(n < 0 for n in shape):
         raise ValueError(f"{what}: expected lengths >= 0, got {shape}")
+    check_size(what, *shape)
     return shape
 
 
@@ -250,7 +260,7 @@ def _finite(name: str, value: Any) -> int | float:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"arange: expected {name} to be a number, got {value!r}")
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"arange: expected {name} to be finite, got {value!r}")
     return value
 

@@ -9,7 +9,7 @@ from tinygrad_mask.autograd import Variable, array_of, constant_of
 from tinygrad_mask.functions.elementwise import check_broadcast, where
 from tinygrad_mask.functions.naming import accepts_dim
 from tinygrad_mask.functions.reduction import single_axis
-from tinygrad_mask.functions.shape import getitem
+from tinygrad_mask.functions.shape import check_size, getitem
 
 if TYPE_CHECKING:
     from tinygrad_mask.backends import Array
@@ -145,5 +145,6 @@ def one_hot(indices: "Tensor", num_classes: int | None = None, dtype: Any = np.i
             f"one_hot: expected indices in 0..{count - 1} and at least one class, "
             f"got indices {low}..{high}"
         )
+    check_size("one_hot", *positions.shape, count)
     classes = indices.backend.xp.arange(count)
     return indices.wrap((positions[..., None] == classes).astype(np.dtype(dtype)))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from tinygrad_mask.autograd import Function, GradientFunction, Node
 from tinygrad_mask.backends import Array, Resize
 from tinygrad_mask.functions.convolution import Pair, as_pair
+from tinygrad_mask.functions.shape import check_size
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -98,7 +99,8 @@ def interpolate(
         steps = (sides[0] / p, sides[1] / q)
     else:
         scales = _as_scales(scale_factor)
-        p, q = int(sides[0] * scales[0]), int(sides[1] * scales[1])
+        # A product of more than a float can hold is refused as all other lengths are.
+        p, q = (int(min(n * s, 2.0**63)) for n, s in zip(sides, scales, strict=True))
         if p < 1 or q < 1:
             raise ValueError(
                 f"interpolate: scale_factor: expected at least one row and column, got "
@@ -108,6 +110,7 @@ def interpolate(
             _step_of_scale(sides[0], p, scales[0], mode),
             _step_of_scale(sides[1], q, scales[1], mode),
         )
+    check_size("interpolate", x.shape[0], p, q, x.shape[3])
     if align_corners:
         steps = (_step_of_corners(sides[0], p), _step_of_corners(sides[1], q))
     elif mode == "nearest":

@@ -10,7 +10,7 @@ from tinygrad_mask.functions.convolution import (
     as_pair,
     make_window,
 )
-from tinygrad_mask.functions.shape import as_integers
+from tinygrad_mask.functions.shape import as_integers, check_size
 
 if TYPE_CHECKING:
     from tinygrad_mask.tensor import Tensor
@@ -70,6 +70,7 @@ def conv_transpose2d(
         raise ValueError(f"{name}: expected padding in pixels, got 'same'; stride sets the size")
     image, window = _enlarged(x.shape[1:3], (kh, kw), stride, padding, output_padding, dilation)
     shape = (x.shape[0], *image, outputs * groups)
+    check_size(name, *shape)
     y = ConvTranspose2dFunction.apply(x, weight, input_shape=shape, window=window, groups=groups)
     return y if bias is None else y + bias
 

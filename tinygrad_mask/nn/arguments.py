@@ -5,13 +5,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tinygrad_mask.functions.shape import check_size
 from tinygrad_mask.nn.module import Module
 
 
 def as_size(name: str, what: str, value: Any, least: int = 1) -> int:
     """Return a number of features, channels or groups as an integer.
 
-    Raises `TypeError` for what is not an integer and `ValueError` for one below `least`.
+    Raises `TypeError` for what is not an integer and `ValueError` for one below `least`, or of more
+    than memory can hold.
     """
     try:
         size = operator.index(value)
@@ -21,6 +23,7 @@ def as_size(name: str, what: str, value: Any, least: int = 1) -> int:
         raise TypeError(f"{name}: expected {what} to be an integer, got {value!r}")
     if size < least:
         raise ValueError(f"{name}: expected {what} >= {least}, got {value!r}")
+    check_size(name, size)
     return size
 
 

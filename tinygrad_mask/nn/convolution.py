@@ -5,6 +5,7 @@ import numpy as np
 import tinygrad_mask.functions as F
 from tinygrad_mask.backends import FusedActivation
 from tinygrad_mask.functions.convolution import Padding, Pair, as_pair, make_window
+from tinygrad_mask.functions.shape import check_size
 from tinygrad_mask.nn.arguments import (
     as_flag,
     as_size,
@@ -60,6 +61,7 @@ class Conv2d(Module):
         kernel_size = as_tuple(kernel_size)
         kernel = as_pair("Conv2d", "kernel_size", kernel_size)
         shape = (*kernel, in_channels // groups, out_channels)
+        check_size("Conv2d", *shape)
         make_window(
             "Conv2d", _ANY_IMAGE, kernel, stride, padding, dilation
         )  # refuses what is wrong
@@ -133,6 +135,7 @@ class ConvTranspose2d(Module):
         out_channels = as_size(name, "out_channels", out_channels)
         check_groups(name, groups, in_channels, out_channels)
         size = as_pair(name, "kernel_size", as_tuple(kernel_size))
+        check_size(name, *size, in_channels, out_channels // groups)
         has_bias = as_flag(name, "bias", bias)
         # Drawn as a weight from in_channels to out_channels, so that fan-in and fan-out are right.
         drawn = init((*size, in_channels, out_channels // groups), as_generator(name, rng))

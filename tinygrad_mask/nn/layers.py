@@ -8,6 +8,7 @@ import tinygrad_mask.functions as F
 from tinygrad_mask.autograd import option_of
 from tinygrad_mask.backends import FusedActivation
 from tinygrad_mask.functions.convolution import Pair
+from tinygrad_mask.functions.shape import check_size
 from tinygrad_mask.nn.arguments import as_flag, as_size, as_tuple, options_that_differ, refuse_input
 from tinygrad_mask.nn.init import Initialiser, he_normal
 from tinygrad_mask.nn.module import Module, Parameter
@@ -34,6 +35,7 @@ class Linear(Module):
             as_size("Linear", "in_features", in_features, least=0),
             as_size("Linear", "out_features", out_features, least=0),
         )
+        check_size("Linear", *shape)
         has_bias = as_flag("Linear", "bias", bias)
         self.weight = Parameter(init(shape, as_generator("Linear", rng)))
         self.bias: Parameter | None
@@ -111,6 +113,7 @@ class Embedding(Module):
             as_size("Embedding", "num_embeddings", num_embeddings),
             as_size("Embedding", "embedding_dim", embedding_dim),
         )
+        check_size("Embedding", *shape)
         drawn = as_generator("Embedding", rng).standard_normal(shape)
         self.weight = Parameter(drawn.astype(np.float32))
 

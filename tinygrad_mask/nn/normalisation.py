@@ -6,6 +6,7 @@ import numpy as np
 
 import tinygrad_mask.functions as F
 from tinygrad_mask.autograd import option_of
+from tinygrad_mask.functions.shape import check_size
 from tinygrad_mask.nn.arguments import as_flag, as_size, options_that_differ, refuse_input
 from tinygrad_mask.nn.module import Module, Parameter
 from tinygrad_mask.tensor import Tensor
@@ -122,6 +123,7 @@ class LayerNorm(_Affine):
         super().__init__()
         lengths = normalized_shape if isinstance(normalized_shape, Sequence) else [normalized_shape]
         shape = tuple(as_size("LayerNorm", "normalized_shape", n) for n in lengths)
+        check_size("LayerNorm", *shape)
         self.normalized_shape, self.eps = shape, option_of("LayerNorm", "eps", eps)
         self.elementwise_affine = as_flag("LayerNorm", "elementwise_affine", elementwise_affine)
         has_bias = as_flag("LayerNorm", "bias", bias)
