@@ -203,6 +203,7 @@ def processors() -> int:
 
 setup(
     packages=[*find_packages(include=["tinygrad_mask*"]), "tinygrad_mask.kernels.cuda"],
+    py_modules=["tinygrad_mask_command"],
     package_dir={"tinygrad_mask.kernels.cuda": "kernels/cuda"},
     ext_modules=[FEATURES, *KERNELS.values()],
     cmdclass={"build_ext": BuildKernels},

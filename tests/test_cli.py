@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,110 @@ def test_kernels_says_what_to_type_next():
 
 def test_exporting_into_a_missing_folder_names_the_folder(tmp_path, capsys):
     path = tmp_path / "missing" / "model.onnx"
-    assert cli.main(["export", "pretrained", "--onnx", str(path)]) == 1
+    assert cli.main(["export", "pretrained", "--onnx", str(path)]) == 2
     error = f"error: {path}: the folder {path.parent} does not exist; create it first\n"
     assert capsys.readouterr().err == error
+
+
+# --- what is typed wrongly ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("", "the following arguments are required: COMMAND; see tinygrad-mask --help"),
+        (
+            "predict",
+            "the following arguments are required: IMAGE; see tinygrad-mask predict --help",
+        ),
+        ("train --epochs x", "--epochs: invalid int value: 'x'; see tinygrad-mask train --help"),
+        ("train --nosuch", "unrecognized arguments: --nosuch; see tinygrad-mask train --help"),
+        ("evaluate pretrained", "the following arguments are required: --data; see tinygrad-mask "),
+        (
+            "kernels check --nosuch a.cu",
+            "unrecognized arguments: --nosuch; see tinygrad-mask kernels check --help",
+        ),
+        ("kernels report --nosuch", "unrecognized arguments: --nosuch; see tinygrad-mask kernels"),
+    ],
+)
+def test_a_wrong_option_gets_one_line(arguments, error, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments.split())
+    assert exit_.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: {error}")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_wrong_command_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["nosuch"])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: COMMAND: invalid choice: 'nosuch' (choose from ")
+    assert "train" in error
+    assert error.endswith("; see tinygrad-mask --help\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("train --lr -1", "--lr: expected a learning rate above 0, got -1"),
+        ("train --lr nan", "--lr: expected a learning rate above 0, got nan"),
+        (
+            "train --weight-decay -1",
+            "--weight-decay: expected a weight decay of at least 0, got -1",
+        ),
+        ("train --batch-size 0", "--batch-size: expected at least 1, got 0"),
+        ("train --epochs 0", "--epochs: expected at least 1, got 0"),
+        ("train --resume nosuch", "nosuch: expected the folder of a run, got no folder"),
+        ("train --resume folder", "folder: expected the folder of a run, got one without config."),
+        ("train --resume file.py", "file.py: expected the folder of a run, got a file"),
+        (
+            "kernels check file.py",
+            "file.py: expected a CUDA file, got a Python file; check file.cu, next to which",
+        ),
+        ("export pretrained --onnx nosuch/a.onnx", "nosuch/a.onnx: the folder nosuch does not exi"),
+        ("export pretrained --onnx file.py/a.onnx", "file.py/a.onnx: file.py is not a folder"),
+        ("predict nosuch.png", "none of the images can be read"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_input_that_cannot_be_used_gets_one_line_and_exit_code_2(
+    arguments, error, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.py").write_text("")
+    try:
+        code = cli.main(arguments.split())
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""  # it says nothing before that it will do
+    assert f"error: {error}" in printed.err
+    assert "Errno" not in printed.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_help_says_what_is_counted(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    help_ = " ".join(capsys.readouterr().out.split())
+    assert "synthetic[:COUNT], COUNT drawn photographs of some faces each" in help_
+
+
+def test_ctrl_c_while_numpy_is_imported_is_no_traceback(tmp_path):
+    """The console script's module, with a NumPy during whose import Ctrl-C comes."""
+    (tmp_path / "numpy.py").write_text("raise KeyboardInterrupt\n")
+    script = Path(cli.__file__).parents[1] / "tinygrad_mask_command.py"
+    code = f"import runpy; raise SystemExit(runpy.run_path({str(script)!r})['main']())"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (cli.INTERRUPTED, "", "stopped\n")

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from tinygrad_mask.masks.classifier.runs.config import Design
@@ -21,6 +21,9 @@ INTERRUPTED = 130
 
 BROKEN_PIPE = 141
 """The exit code if the reader of the output went away, as a shell says it: 128 + SIGPIPE."""
+
+_WRONG_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""The errors of the file system that another path mends."""
 
 _CLASSIFIER = "tinygrad_mask.masks.classifier"
 _DETECTOR = "tinygrad_mask.masks.detector"
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 for success, 1 for a failure or if part of the input could not be read, 2 for input that
     cannot be used at all.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tinygrad-mask",
         description="Learn and say how face masks are worn; look into the kernels that compute it.",
         epilog="first: tinygrad-mask predict PICTURE",
@@ -76,7 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(parser, arguments)
 
 
-class _CommandParser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as those of the commands are, and not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit."""
+        self.exit(2, f"error: {message.removeprefix('argument ')}; see {self.prog} --help\n")
+
+
+class _CommandParser(_Parser):
     """A parser of a command whose arguments are added when it is first used."""
 
     def __init__(self, *args: Any, adder: str = "", **options: Any) -> None:
@@ -91,9 +102,12 @@ class _CommandParser(argparse.ArgumentParser):
             getattr(importlib.import_module(module), function)(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, with all arguments there."""
+        """Parse, with all arguments there; an unknown one is an error of this command."""
         self.fill()
-        return super().parse_known_args(args, namespace)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
 class _Version(argparse.Action):
@@ -123,9 +137,7 @@ def train_example(
     """Run the command `train` with a network and training of one's own; return the exit code."""
     from tinygrad_mask.masks.classifier.commands import add_train_arguments
 
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_train_arguments(parser, design.kind, design)
     return run(parser, arguments)
 
@@ -173,7 +185,7 @@ def _failure(error: BaseException) -> tuple[int | None, str]:
     if isinstance(error, InterruptedRunError):
         return INTERRUPTED, str(error)
     message = f"error: {' '.join(str(error).split())}"
-    if isinstance(error, UsageError | DeviceError):
+    if isinstance(error, (UsageError, DeviceError, *_WRONG_PATH)):
         return 2, message
     return (1 if isinstance(error, TrainingDivergedError | OSError) else None), message
 

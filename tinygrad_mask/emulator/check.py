@@ -160,6 +160,11 @@ def check_file(
     not compile. A launch that the emulator cannot run has an `Outcome` that says why.
     """
     path = Path(path)
+    if path.suffix == ".py":
+        raise CheckError(
+            f"{path}: expected a CUDA file, got a Python file; check {path.with_suffix('.cu')}, "
+            f"next to which it says what to launch, or write FILE.cu --with {path}"
+        )
     if not path.is_file():
         raise CheckError(f"{path} is not there")
     script = Path(description) if description else path.with_suffix(".py")

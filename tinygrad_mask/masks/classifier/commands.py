@@ -134,11 +134,6 @@ def train_command(arguments: argparse.Namespace) -> None:
         else:
             cross_validation.resume(arguments.resume, arguments.design)
         return
-    if arguments.data is None:
-        print(
-            f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "
-            "--data FOLDER names real ones\n"
-        )
     kind = arguments.model or arguments.default_model
     chosen = {name: getattr(arguments, name) for name in _RECIPE_OPTIONS}
     crops = CropSettings()
@@ -150,7 +145,14 @@ def train_command(arguments: argparse.Namespace) -> None:
             crops = dataclasses.replace(crops, size=arguments.image_size)
         architecture_of(kind, crops.size)  # refuses a size that its poolings cannot halve
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        name, _, rest = str(error).partition(": ")
+        option = f"--{name.replace('_', '-')}: {rest}" if name in _RECIPE_OPTIONS else str(error)
+        raise UsageError(option) from error
+    if arguments.data is None:
+        print(
+            f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "
+            "--data FOLDER names real ones\n"
+        )
     config = RunConfig(
         data=tuple(arguments.data or ["synthetic"]),
         model=kind,

@@ -9,7 +9,10 @@ from tinygrad_mask.masks.errors import UsageError
 
 BOXES_HELP = "a folder of photographs with boxes (Larxel, Humans in the Loop, any Pascal VOC)"
 
-DATA_HELP = f"{BOXES_HELP} or of a folder per class; or synthetic[:COUNT]; may be repeated"
+DATA_HELP = (
+    f"{BOXES_HELP} or of a folder per class; or synthetic[:COUNT], COUNT drawn photographs of some "
+    "faces each; may be repeated"
+)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -82,7 +82,17 @@ class RunFolder:
         """Read the settings back; raises `UsageError` where the folder is not that of a run."""
         try:
             config = json.loads(self.config.read_bytes())
-        except (OSError, ValueError) as error:
+        except FileNotFoundError as error:
+            what = f"one without {self.config.name}" if self.path.is_dir() else "no folder"
+            raise UsageError(f"{self.path}: expected the folder of a run, got {what}") from error
+        except NotADirectoryError as error:
+            raise UsageError(f"{self.path}: expected the folder of a run, got a file") from error
+        except OSError as error:
+            raise UsageError(
+                f"{self.config}: expected the settings of a run, which cannot be read "
+                f"({error.strerror})"
+            ) from error
+        except ValueError as error:
             raise UsageError(f"{self.path}: expected the folder of a run ({error})") from error
         if not isinstance(config, dict):
             raise UsageError(f"{self.config}: expected the settings of a run, got {config!r:.60}")

@@ -126,7 +126,7 @@ def test_the_file_says_what_it_is(tmp_path, capsys):
 def test_nothing_is_overwritten(tmp_path, capsys):
     classifier_of_kind("mlp", 8).save(tmp_path / "model.safetensors")
     (tmp_path / "a.onnx").write_text("precious")
-    assert cli.main(["export", str(tmp_path), "--onnx", str(tmp_path / "a.onnx")]) == 1
+    assert cli.main(["export", str(tmp_path), "--onnx", str(tmp_path / "a.onnx")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert (tmp_path / "a.onnx").read_text() == "precious"
 

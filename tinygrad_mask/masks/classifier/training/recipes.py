@@ -52,10 +52,11 @@ class Recipe:
             raise ValueError(
                 f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}"
             )
-        if not (0 < self.lr < math.inf and 0 <= self.weight_decay < math.inf):
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr: expected a learning rate above 0, got {self.lr:g}")
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
-                f"expected a learning rate above 0 and a weight decay of at least 0, "
-                f"got {self.lr:g} and {self.weight_decay:g}"
+                f"weight_decay: expected a weight decay of at least 0, got {self.weight_decay:g}"
             )
         for name in ("label_smoothing", "weight_average"):
             if not 0 <= getattr(self, name) < 1:
