@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "predict": (
         "say how the masks in pictures are worn",
-        f"{_CLASSIFIER}.model_commands:add_predict_arguments",
+        f"{_DETECTOR}.predict_command:add_predict_arguments",
     ),
     "detect": (
         "find the faces in photographs, folders and videos, and say the same of each",

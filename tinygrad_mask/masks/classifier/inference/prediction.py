@@ -1,13 +1,14 @@
 """Asking a classifier about pictures: from image files, and boxes in them, to answers."""
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tinygrad_mask.data import DataLoader
 from tinygrad_mask.masks.classifier.inference.answers import Prediction
@@ -40,10 +41,14 @@ class Speed:
         return {**asdict(self), "faces_per_second": self.faces_per_second, "batch": BATCH}
 
 
+Locator = Callable[[str, Image.Image], Sequence[Box | None]]
+"""Takes the name of an image and its pixels, and returns where its faces are; None is all of it."""
+
+
 def predict(
     classifier: Classifier,
     images: Sequence[str | Path],
-    boxes: Sequence[Sequence[Box]] | None,
+    boxes: Sequence[Sequence[Box]] | Locator | None,
     issues: DataIssues,
     *,
     speed: Speed,
@@ -51,13 +56,16 @@ def predict(
 ) -> Iterator[Prediction]:
     """Yield what the classifier says of every face, in the order of images and of boxes in each.
 
-    `boxes` has the faces' boxes of each image; without them each image is one face, cut as
-    `crop_face` cuts it without a box. Images that cannot be read and boxes outside of theirs are
+    `boxes` has the faces' boxes of each image, or is a function that finds them, which is called
+    with one image after the other; without them each image is one face, cut as `crop_face` cuts it
+    without a box. Images that cannot be read and boxes outside of theirs are
     told to `issues` and passed over. `speed` is added to. Memory does not grow with the images.
     """
     loader = DataLoader(_Cutter(images, boxes, classifier.crops), workers=_WORKERS, collate=list)
     waiting: list[_Face] = []
     for [cut] in loader:
+        if cut.pixels is not None and callable(boxes):
+            _cut_faces(cut, cut.pixels, boxes(cut.image, cut.pixels), classifier.crops)
         for kind, detail in cut.faults:
             issues.warn(kind, cut.image, detail)
         waiting += cut.faces
@@ -78,11 +86,15 @@ class _Face:
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """What became of one image: its faces, and (kind, detail) of each fault."""
+    """What became of one image: its faces, and (kind, detail) of each fault.
+
+    `pixels` is the image itself if its faces have yet to be found, outside of the loader's threads.
+    """
 
     image: str
     faces: list[_Face]
     faults: list[tuple[str, str]]
+    pixels: Image.Image | None = None
 
 
 class _Cutter:
@@ -91,7 +103,7 @@ class _Cutter:
     def __init__(
         self,
         images: Sequence[str | Path],
-        boxes: Sequence[Sequence[Box]] | None,
+        boxes: Sequence[Sequence[Box]] | Locator | None,
         settings: CropSettings,
     ) -> None:
         self.images, self.boxes, self.settings = images, boxes, settings
@@ -107,13 +119,22 @@ class _Cutter:
             reason = str(error).removeprefix(f"{cut.image}: ")
             cut.faults.append(("image cannot be read", reason))
             return cut
-        for box in [None] if self.boxes is None else self.boxes[index]:
-            try:
-                crop = crop_face(pixels, box, self.settings)
-                cut.faces.append(_Face(cut.image, box, crop, box_size(pixels, box)))
-            except ValueError as error:
-                cut.faults.append(("box outside its image", str(error)))
+        if callable(self.boxes):
+            return replace(cut, pixels=pixels)
+        boxes = [None] if self.boxes is None else self.boxes[index]
+        _cut_faces(cut, pixels, boxes, self.settings)
         return cut
+
+
+def _cut_faces(
+    cut: _Cut, pixels: Image.Image, boxes: Sequence[Box | None], settings: CropSettings
+) -> None:
+    for box in boxes:
+        try:
+            crop = crop_face(pixels, box, settings)
+            cut.faces.append(_Face(cut.image, box, crop, box_size(pixels, box)))
+        except ValueError as error:
+            cut.faults.append(("box outside its image", str(error)))
 
 
 def _answers(

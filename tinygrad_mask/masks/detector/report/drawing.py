@@ -43,8 +43,8 @@ _SYMBOLS: dict[str, list[list[tuple[float, float]]]] = {
 }
 _DASHES = {UNSURE: (6, 4), TOO_SMALL: (2, 3)}  # drawn and left out, in widths of the line
 
-_LONG_SIDE_PER_POINT = 60  # the text's size grows with the photograph
-_SMALLEST_TEXT, _LARGEST_TEXT = 11, 40
+_SMALLEST_TEXT, _LARGEST_TEXT = 11, 44  # pixels
+_LONG_SIDE_PER_POINT = 110  # the text grows with the photograph, from 8 pixels
 _SMALLEST_SYMBOL = 5  # pixels
 _LEGIBLE = 1200  # pixels of the longer side
 _MOST_ENLARGED = 3
@@ -79,9 +79,10 @@ def draw_faces(
         size = (image.width * scale, image.height * scale)
         drawn = image.resize(size, Image.Resampling.BICUBIC)
     canvas = ImageDraw.Draw(drawn)
-    point = min(max(max(drawn.size) // _LONG_SIDE_PER_POINT, _SMALLEST_TEXT), _LARGEST_TEXT)
+    grown = 8 + max(drawn.size) // _LONG_SIDE_PER_POINT
+    point = min(max(grown, _SMALLEST_TEXT), _LARGEST_TEXT)
     font = _font(point)
-    line = max(point // 8, 1)
+    line = max(point // 6, 1)
     boxes = [_pixels(face, scale) for face in faces]
     by_size = sorted(range(len(faces)), key=lambda k: -_area(boxes[k]))
     for k in by_size:
