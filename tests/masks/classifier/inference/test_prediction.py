@@ -160,7 +160,7 @@ class TestPredict:
 
 class TestCommand:
     def test_whole_pictures(self, model, pictures, capsys):
-        assert cli.main(["predict", "--model", model, "0.png", "1.png"]) == 0
+        assert cli.main(["predict", "--whole", "--model", model, "0.png", "1.png"]) == 0
         first, second, speed = capsys.readouterr().out.splitlines()
         assert first.startswith("0.png  ")
         assert second.startswith("1.png  ")
@@ -206,7 +206,7 @@ class TestCommand:
 
     def test_a_picture_that_cannot_be_read_is_told_at_the_end(self, model, pictures, capsys):
         Path("odd.png").write_bytes(b"no picture")
-        assert cli.main(["predict", "--model", model, "odd.png", "0.png"]) == 1
+        assert cli.main(["predict", "--whole", "--model", model, "odd.png", "0.png"]) == 1
         captured = capsys.readouterr()
         assert captured.out.startswith("0.png  ")
         assert captured.err.splitlines()[-1] == "1 of 2 images could not be read"
@@ -222,11 +222,11 @@ class TestCommand:
         assert face["reason"].startswith("no contrast")
 
     def test_what_was_drawn_is_named(self, model, pictures, capsys):
-        assert cli.main(["predict", "--model", model, "--explain", "0.png"]) == 0
+        assert cli.main(["predict", "--whole", "--model", model, "--explain", "0.png"]) == 0
         assert "0.png.explained.png: which pixels mattered\n" in capsys.readouterr().err
 
     def test_what_can_be_typed_next_is_said(self, model, pictures, capsys):
-        assert cli.main(["predict", "--model", model, "0.png"]) == 0
+        assert cli.main(["predict", "--whole", "--model", model, "0.png"]) == 0
         assert capsys.readouterr().err.splitlines()[-1].startswith("next: tinygrad-mask predict ")
 
     def test_a_number_where_boxes_are_expected(self, model, pictures, capsys):
