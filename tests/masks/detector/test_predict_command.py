@@ -68,6 +68,28 @@ def test_a_face_too_large_to_be_found_and_too_small_to_fill_is_found_in_the_redu
     assert finder.whole == {}
 
 
+def test_parts_of_a_large_face_are_not_faces_and_small_faces_next_to_it_are(finder):
+    """A face of 200 pixels, of which the detector finds two halves at full size."""
+    image = picture(400, 300, 100, 60, 299, 259)
+    look = finder.detector.find
+    at_full_size = []
+
+    def find(given, least_score):
+        if given.size != image.size:
+            return look(given, least_score)
+        boxes = np.array(at_full_size, np.float32)
+        n = len(boxes)
+        return Detections(boxes, np.full(n, 0.5, np.float32), np.full((n, 3), 1 / 3, np.float32))
+
+    finder.detector.find = find
+    at_full_size += [(100, 60, 290, 160), (110, 150, 290, 260)]
+    assert len(finder("a", image)) == 1
+    at_full_size.append((310, 20, 330, 45))  # somebody behind
+    assert finder("a", image) == at_full_size
+    at_full_size[2:] = [(120, 70, 140, 95)]  # a small face on a poster, that the large one hides
+    assert finder("a", image) == at_full_size
+
+
 def test_a_picture_without_a_face(finder):
     assert finder("a", picture(200, 150)) == []
     assert finder.faceless == ["a"]
