@@ -238,7 +238,7 @@ class TestBadInput:
 
     def test_a_folder_for_the_detections_must_exist(self, capsys):
         saved("a.png", (GREEN, 10, 10, 30))
-        assert detect("a.png", "--detections", "missing/d.json") == 1
+        assert detect("a.png", "--detections", "missing/d.json") == 2
         assert "the folder missing does not exist; create it first" in capsys.readouterr().err
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
