@@ -1,6 +1,7 @@
 """What all commands share: help, version, completion, exit codes, pipes that are closed."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -48,7 +49,7 @@ def test_help_names_every_command_and_imports_none_of_them():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]"
     for name in cli.COMMANDS:
-        assert f"\n    {name} " in result.stdout
+        assert re.search(rf"\n    {name}\s", result.stdout)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -108,7 +109,7 @@ def test_a_closed_pipe_ends_the_command_without_a_word(arguments, picture):
     ("line", "expected"),
     [
         ("tinygrad-mask ", {"train", "evaluate", "predict", "export", "kernels"}),
-        ("tinygrad-mask tr", {"train "}),
+        ("tinygrad-mask tr", {"train", "train-detector"}),
         ("tinygrad-mask train --mod", {"--model "}),
         ("tinygrad-mask train --model m", {"mlp", "mobilenet"}),
     ],

@@ -50,7 +50,7 @@ def test_the_options_it_names_exist(command, capsys):
         cli.main([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    calls = " ".join(line for line in lines if f"tinygrad-mask {command}" in line)
+    calls = " ".join(line for line in lines if f"tinygrad-mask {command} " in f"{line} ")
     named = set(re.findall(r"--[a-z-]+", calls))
     assert named
     assert named <= known

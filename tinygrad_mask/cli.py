@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: `tinygrad-mask train | evaluate | predict | detect | export | kernels`.
+"""The command line, `tinygrad-mask COMMAND`; `COMMANDS` lists what there is.
 
 What a command needs is imported when the command is used: `--help` and `--version` import nothing.
 """
@@ -44,6 +44,14 @@ COMMANDS = {
     "detect": (
         "find the faces in photographs, folders and videos, and say the same of each",
         f"{_DETECTOR}.detect_command:add_detect_arguments",
+    ),
+    "train-detector": (
+        "learn to find faces in whole photographs",
+        f"{_DETECTOR}.commands:add_train_detector_arguments",
+    ),
+    "evaluate-detector": (
+        "judge a detector: average precision by label and by size of the face",
+        f"{_DETECTOR}.commands:add_evaluate_detector_arguments",
     ),
     "export": (
         "write a model for another runtime",

@@ -8,6 +8,7 @@ from tinygrad_mask.backends import get_num_threads, set_num_threads
 from tinygrad_mask.backends.cpu import THREADS_VARIABLE
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.report.plots import course, faces, judgement
+from tinygrad_mask.masks.report import tiles
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,5 +29,5 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has a run's pictures written as empty files: for tests that look at none of them."""
-    for module in (course, faces, judgement):
+    for module in (course, faces, judgement, tiles):
         monkeypatch.setattr(module, "save_figure", lambda figure, path: write_file(path, b""))

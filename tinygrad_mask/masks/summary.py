@@ -10,6 +10,9 @@ from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.records import Photograph
 from tinygrad_mask.masks.labels import LABELS
 
+ENOUGH = 10
+"""The number of faces of a class below which its figures are not worth reporting."""
+
 
 class LabelledFaces(Protocol):
     """Faces of some photographs: their labels, and the position of each one's photograph."""
@@ -52,6 +55,17 @@ def summarise(faces: LabelledFaces, groups: NDArray[np.int64], issues: DataIssue
         width = max(len(number) for number, _ in counts)
         lines += ["", "left out:", *(f"  {n:>{width}}  {kind}" for n, kind in counts)]
     return "\n".join(lines)
+
+
+def few_faces(labels: NDArray[np.int64]) -> str:
+    """Return which classes have fewer than `ENOUGH` faces, as words; empty if none has."""
+    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
+    few = [
+        f"{count or 'no'} '{label}'"
+        for label, count in zip(LABELS, counts, strict=True)
+        if count < ENOUGH
+    ]
+    return ", ".join(few)
 
 
 def _aligned(table: list[list[str]]) -> list[str]:

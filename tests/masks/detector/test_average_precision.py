@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 
 from tinygrad_mask.masks.detector.evaluation.average_precision import (
+    SIZES,
     AnnotatedPhotograph,
+    Matchings,
     evaluate_detections,
 )
+from tinygrad_mask.masks.detector.evaluation.mistakes import false_alarms, missed_faces
 from tinygrad_mask.masks.detector.network.decoding import Detections
+from tinygrad_mask.masks.labels import LABELS
 
 NOTHING = np.zeros((0, 4), np.float32)
 
@@ -99,3 +103,92 @@ def test_intervals_hold_the_figure_and_narrow_with_more_photographs():
     for estimate in (few, many):
         assert estimate.low <= estimate.value <= estimate.high
     assert many.high - many.low < few.high - few.low
+
+
+def random_case(seed, count=12):
+    """Photographs with faces, ignored regions, and detections near some of them."""
+    rng = np.random.default_rng(seed)
+    truth, found = [], []
+    for _ in range(count):
+        faces, others = int(rng.integers(0, 5)), int(rng.integers(0, 4))
+        corners = rng.uniform(0, 60, (faces + others, 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(6, 40, (faces + others, 2))], axis=1)
+        boxes = boxes.astype(np.float32)
+        truth.append(
+            AnnotatedPhotograph(
+                (100, 100), boxes[:faces], rng.integers(0, 3, faces), boxes[faces : faces + 1]
+            )
+        )
+        near = np.concatenate([boxes, boxes])
+        near = (near + rng.normal(0, 4, near.shape)).astype(np.float32)
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+        scores = rng.permutation(1000)[: len(near)].astype(np.float32) / 1000
+        scores += rng.uniform(0, 1e-4, len(near)).astype(np.float32)  # no two are equal
+        labels = rng.dirichlet([1, 1, 1], len(near)).astype(np.float32)
+        found.append(Detections(near, scores, labels))
+    return truth, found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_resampled_figures_are_those_of_pycocotools_for_the_photographs_drawn(seed):
+    truth, found = random_case(seed)
+    draw = np.random.default_rng(seed).integers(len(truth), size=len(truth))
+    times = np.bincount(draw, minlength=len(truth))
+    whole = Matchings(truth, found)
+    drawn = Matchings([truth[k] for k in draw], [found[k] for k in draw])
+    for one, other in (
+        (whole.any_face, drawn.any_face),
+        *zip(whole.by_size.values(), drawn.by_size.values(), strict=True),
+        *zip(whole.by_label.values(), drawn.by_label.values(), strict=True),
+    ):
+        expected = other.average_precision()
+        assert one.average_precision_of(times) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    once = np.ones(len(truth), np.int64)
+    assert whole.any_face.recall_at_one_false_alarm(times) == pytest.approx(
+        drawn.any_face.recall_at_one_false_alarm(once)
+    )
+
+
+def test_curves_and_numbers_of_faces():
+    truth, found = random_case(0)
+    matchings = Matchings(truth, found)
+    curves = matchings.curves()
+    assert list(curves) == ["any face", *LABELS]
+    for name, estimate in matchings.estimates(resamples=0).items():
+        assert np.isnan(estimate.low)
+        if name in curves:
+            assert curves[name].mean() == pytest.approx(estimate.value)
+            assert (np.diff(curves[name]) <= 0).all()
+    faces = matchings.faces()
+    assert faces["any face"] == sum(len(p.boxes) for p in truth)
+    assert sum(faces[label] for label in LABELS) == faces["any face"]
+    assert sum(faces[size] for size in SIZES) == faces["any face"]
+
+
+def test_mistakes_are_the_faces_not_found_and_the_detections_that_are_none():
+    truth = [photograph([SMALL, LARGE, MIDDLE], [0, 1, 2]), photograph([LARGE], [2])]
+    found = [
+        detections([ELSEWHERE, MIDDLE, SMALL], [0.9, 0.8, 0.2], [1, 2, 0]),
+        detections([ELSEWHERE, [0, 60, 30, 95]], [0.95, 0.1], [0, 0]),
+    ]
+    matchings = Matchings(truth, found)
+    missed = missed_faces(matchings, 0.3)
+    assert [(m.photograph, m.box.tolist(), m.label) for m in missed] == [
+        (0, LARGE, 1),
+        (1, LARGE, 2),
+        (0, SMALL, 0),
+    ]
+    assert [m.score for m in missed] == pytest.approx([0, 0, 0.2])
+    alarms = false_alarms(matchings, 0.3)
+    assert [(a.photograph, a.box.tolist(), a.label) for a in alarms] == [
+        (1, ELSEWHERE, 0),
+        (0, ELSEWHERE, 1),
+    ]
+    assert [a.score for a in alarms] == pytest.approx([0.95, 0.9])
+
+
+def test_neither_ignored_regions_nor_faces_found_are_mistakes():
+    truth = [photograph([LARGE], [0], ignored=[ELSEWHERE])]
+    matchings = Matchings(truth, [detections([ELSEWHERE, LARGE], [0.9, 0.5], [0, 1])])
+    assert missed_faces(matchings, 0.3) == []
+    assert false_alarms(matchings, 0.3) == []

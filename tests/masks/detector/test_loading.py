@@ -4,34 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from boxed_photographs import write_voc
 
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.detector.runs.loading import load_photographs
 from tinygrad_mask.masks.errors import UsageError
-
-NAMES = {"proper": "with_mask", "improper": "mask_weared_incorrect", "none": "without_mask"}
-
-
-def write_voc(folder, photographs, *, enlarged=1):
-    """Write photographs as a Pascal VOC folder, at a multiple of their size."""
-    for part in ("images", "annotations"):
-        (folder / part).mkdir(parents=True)
-    for number, photograph in enumerate(photographs):
-        image = photograph.open()
-        image.resize((enlarged * image.width, enlarged * image.height)).save(
-            folder / "images" / f"{number}.png"
-        )
-        objects = "".join(
-            f"<object><name>{NAMES[face.label]}</name><bndbox>"
-            + "".join(
-                f"<{tag}>{enlarged * value:.0f}</{tag}>"
-                for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), face.box, strict=True)
-            )
-            + "</bndbox></object>"
-            for face in photograph.faces
-        )
-        (folder / "annotations" / f"{number}.xml").write_text(f"<annotation>{objects}</annotation>")
-    return folder
 
 
 def test_copies_by_pixels_and_by_name_have_one_group(tmp_path):

@@ -42,9 +42,11 @@ def open_datasets(
 ) -> list[Photograph]:
     """Open several data sets as one; see `open_dataset`.
 
-    Raises `UsageError` where two photographs have the same source and name: the same data set
-    twice, or two folders of one name.
+    Raises `UsageError` for a negative seed, and where two photographs have the same source and
+    name: the same data set twice, or two folders of one name.
     """
+    if seed < 0:
+        raise UsageError(f"seed: expected a number from 0 on, got {seed}")
     photographs: list[Photograph] = []
     seen: set[tuple[str, str]] = set()
     for path in paths:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygrad_mask import resolve_device
 from tinygrad_mask.data import Rows
@@ -30,7 +29,6 @@ from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.classifier.training.trainer import epoch_line
 from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.runs.terminal import load_state, train_in_folder
 from tinygrad_mask.masks.splits import (
     Split,
@@ -40,9 +38,7 @@ from tinygrad_mask.masks.splits import (
     save_split,
     split_photographs,
 )
-
-ENOUGH = 10
-"""The number of faces of a class below which its figures are not worth reporting."""
+from tinygrad_mask.masks.summary import few_faces
 
 # --- training ---------------------------------------------------------------------------------
 
@@ -133,17 +129,6 @@ def _train(
     print(f"\n{format_metrics(judgement.metrics)}\n\n{folder.path}: model, report and pictures")
     print(next_after_training(config, folder), file=sys.stderr)
     return folder
-
-
-def few_faces(labels: NDArray[np.int64]) -> str:
-    """Return which classes have fewer than `ENOUGH` faces, as words; empty if none has."""
-    counts = np.bincount(labels, minlength=len(LABELS)).tolist()
-    few = [
-        f"{count or 'no'} '{label}'"
-        for label, count in zip(LABELS, counts, strict=True)
-        if count < ENOUGH
-    ]
-    return ", ".join(few)
 
 
 def next_after_training(config: RunConfig, folder: ClassifierRunFolder) -> str:

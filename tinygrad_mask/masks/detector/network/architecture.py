@@ -11,7 +11,9 @@ numbers (CenterNet, Zhou et al. 2019; the box parametrisation is that of TTFNet,
     5..7   scores of the labels, in the order of `LABELS`
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +47,15 @@ class DetectorArchitecture:
     channels: tuple[int, ...] = (16, 40, 80, 112, 128)
     depths: tuple[int, ...] = (2, 2, 2, 1)
     head: int = 48
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "DetectorArchitecture":
+        """Return the architecture that `asdict` made this of.
+
+        Raises `KeyError` and `TypeError` for other names.
+        """
+        stages = {name: tuple(content[name]) for name in ("channels", "depths")}
+        return cls(**{**content, **stages})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""

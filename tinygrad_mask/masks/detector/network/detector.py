@@ -196,9 +196,7 @@ class Detector:
         try:
             if json.loads(metadata["labels"]) != list(LABELS):
                 raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
-            fields: dict[str, Any] = json.loads(metadata["architecture"])
-            stages = {name: tuple(fields[name]) for name in ("channels", "depths")}
-            architecture = DetectorArchitecture(**fields | stages)
+            architecture = DetectorArchitecture.from_json(json.loads(metadata["architecture"]))
             settings = InputSettings(**json.loads(metadata["input"]))
             trained_on = None
             if "trained_on" in metadata:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinygrad_mask.data import Dataset
+from tinygrad_mask.masks.detector.network.architecture import LARGEST_STRIDE
 
 GREY = 114
 """The grey value of what lies outside of a photograph, in training and in detection."""
@@ -57,6 +58,11 @@ class DetectorAugmentation:
 
     def __post_init__(self) -> None:
         """Refuse what no image can be drawn with."""
+        if self.size < LARGEST_STRIDE or self.size % LARGEST_STRIDE:
+            raise ValueError(
+                f"size: expected a multiple of {LARGEST_STRIDE} from {LARGEST_STRIDE} on, "
+                f"got {self.size}"
+            )
         if not (0 < self.long_side[0] <= self.long_side[1] and 0 <= self.mosaic <= 1):
             raise ValueError(
                 "augmentation: expected 0 < long_side[0] <= long_side[1] and 0 <= mosaic <= 1, got "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.report.style import FAINT, INK, save_figure
+from tinygrad_mask.masks.report.tiles import draw_tiles
 
 _MAP_ROWS = 4  # of the tiles beside each crop
 _PAIRS = 3  # of a crop and its saliency in a row
@@ -55,40 +56,16 @@ def plot_mistakes(
     mistakes = np.flatnonzero(predicted != labels)
     worst = mistakes[np.argsort(-confidence[mistakes], kind="stable")][:limit]
 
-    heading = _heading(len(worst), len(mistakes), len(labels))
-    if len(worst) == 0:
-        figure = Figure(figsize=(9.6, 1.2))
-        figure.text(0.5, 0.5, heading, size=15, color=INK, ha="center", va="center")
-        save_figure(figure, path)
-        return
-    columns, rows = 6, -(-len(worst) // 6)
-    figure = Figure(
-        figsize=(9.6, 0.4 + 2.1 * rows), layout=ConstrainedLayoutEngine(hspace=0.03, wspace=0.04)
+    titles = [
+        f"is {LABELS[labels[i]]}\ncalled {LABELS[predicted[i]]}, {confidence[i]:.0%}" for i in worst
+    ]
+    draw_tiles(
+        [crops[i] for i in worst],
+        titles,
+        None if names is None else [names[i] for i in worst],
+        _heading(len(worst), len(mistakes), len(labels)),
+        path,
     )
-    figure.suptitle(heading, size=12, color=INK, x=0.01, ha="left")
-    tiles = figure.subplots(rows, columns, squeeze=False).ravel()
-    for tile in tiles:
-        tile.set_axis_off()
-    for tile, i in zip(tiles, worst, strict=False):
-        tile.imshow(crops[i], interpolation="bicubic")
-        tile.set_title(
-            f"is {LABELS[labels[i]]}\ncalled {LABELS[predicted[i]]}, {confidence[i]:.0%}",
-            size=9,
-            color=INK,
-        )
-        if names is not None:
-            tile.text(
-                0.5,
-                -0.03,
-                _shortened(names[i], 24),
-                transform=tile.transAxes,
-                ha="center",
-                va="top",
-                size=7,
-                color=FAINT,
-                parse_math=False,
-            )
-    save_figure(figure, path)
 
 
 def plot_feature_maps(
@@ -200,11 +177,3 @@ def _heading(shown: int, mistakes: int, faces: int) -> str:
         return f"1 mistake among {faces} faces"
     which = "surest first" if shown == mistakes else f"the {shown} surest, surest first"
     return f"{mistakes} mistakes among {faces} faces: {which}"
-
-
-def _shortened(name: str, length: int) -> str:
-    """The name with its middle left out where it is longer: its end tells photographs apart."""
-    if len(name) <= length:
-        return name
-    head = (length - 1) // 3
-    return f"{name[:head]}…{name[-(length - 1 - head) :]}"
