@@ -28,7 +28,8 @@ def intersection_over_union(a, b):
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-@given(scored_boxes(), st.sampled_from([0.3, 0.45, 0.7]))
+# No overlap of such boxes is one of these thresholds, which rounding would decide.
+@given(scored_boxes(), st.sampled_from([0.3001, 0.4501, 0.7001]))
 @settings(max_examples=200)
 def test_nms_agrees_with_the_naive_version(given_boxes, threshold):
     boxes, scores = given_boxes

@@ -22,6 +22,7 @@ from tinygrad_mask.masks.runs.arguments import (
     add_data_arguments,
     check_resumed_alone,
     new_folder,
+    option_error,
 )
 
 _NOT_OPTIONS = ("run", "default_model", "design", "command", "resume")
@@ -145,9 +146,7 @@ def train_command(arguments: argparse.Namespace) -> None:
             crops = dataclasses.replace(crops, size=arguments.image_size)
         architecture_of(kind, crops.size)  # refuses a size that its poolings cannot halve
     except ValueError as error:
-        name, _, rest = str(error).partition(": ")
-        option = f"--{name.replace('_', '-')}: {rest}" if name in _RECIPE_OPTIONS else str(error)
-        raise UsageError(option) from error
+        raise option_error(error, {name: name for name in _RECIPE_OPTIONS}) from error
     if arguments.data is None:
         print(
             f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "

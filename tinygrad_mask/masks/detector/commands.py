@@ -19,6 +19,7 @@ from tinygrad_mask.masks.runs.arguments import (
     add_data_arguments,
     check_resumed_alone,
     new_folder,
+    option_error,
 )
 
 _DATA_HELP = f"{BOXES_HELP}, or synthetic[:COUNT]; may be repeated"
@@ -124,11 +125,6 @@ def train_detector_command(arguments: argparse.Namespace) -> None:
         check_resumed_alone(arguments, ["epochs"], _NOT_OPTIONS)
         pipeline.resume_detector(arguments.resume, arguments.epochs)
         return
-    if arguments.data is None:
-        print(
-            f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "
-            "--data FOLDER names real ones\n"
-        )
     config = DetectorRunConfig(
         data=tuple(arguments.data or ["synthetic"]),
         recipe=_recipe(arguments),
@@ -139,6 +135,11 @@ def train_detector_command(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) is not None
         },
     )
+    if arguments.data is None:
+        print(
+            f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "
+            "--data FOLDER names real ones\n"
+        )
     pipeline.train_detector(config, arguments.out or new_folder("detector"))
 
 
@@ -188,7 +189,9 @@ def _recipe(arguments: argparse.Namespace) -> DetectorRecipe:
             **_given({name: getattr(arguments, name) for name in _RECIPE_OPTIONS}),
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        options = {name: name for name in ("epochs", *_RECIPE_OPTIONS)}
+        options |= {name: option for option, (name, _) in _AUGMENTATION_OPTIONS.items()}
+        raise option_error(error, options) from error
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tinygrad_mask.masks.errors import UsageError
@@ -51,6 +51,17 @@ def check_resumed_alone(
             "--resume goes on with the settings of the run and takes no others, "
             f"got --{', --'.join(others)}"
         )
+
+
+def option_error(error: ValueError, options: Mapping[str, str]) -> UsageError:
+    """Return an error about a setting, `NAME: ...`, as one about the option that sets it.
+
+    `options` are the settings by name, and their options without the dashes.
+    """
+    name, colon, rest = str(error).partition(": ")
+    if name not in options:
+        return UsageError(str(error))
+    return UsageError(f"--{options[name].replace('_', '-')}{colon}{rest}")
 
 
 def new_folder(kind: str) -> Path:

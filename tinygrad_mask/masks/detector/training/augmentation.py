@@ -63,11 +63,12 @@ class DetectorAugmentation:
                 f"size: expected a multiple of {LARGEST_STRIDE} from {LARGEST_STRIDE} on, "
                 f"got {self.size}"
             )
-        if not (0 < self.long_side[0] <= self.long_side[1] and 0 <= self.mosaic <= 1):
+        if not 0 < self.long_side[0] <= self.long_side[1] < math.inf:
             raise ValueError(
-                "augmentation: expected 0 < long_side[0] <= long_side[1] and 0 <= mosaic <= 1, got "
-                f"{self.long_side} and {self.mosaic}"
+                f"long_side: expected two numbers above 0, the smaller first, got {self.long_side}"
             )
+        if not 0 <= self.mosaic <= 1:
+            raise ValueError(f"mosaic: expected a share from 0 to 1, got {self.mosaic:g}")
 
 
 @dataclass(frozen=True, eq=False)
