@@ -29,7 +29,7 @@ LAYERS = [
     [PACKAGE],
     ["checkpoints", "compiler", "convert", "training"],
     ["creation", "data", "dlpack", "nn", "optim", "serialization", "testing"],
-    ["tensor"],
+    ["operators", "tensor"],
     ["functions"],
     ["autograd"],
     ["backends"],

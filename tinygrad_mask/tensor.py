@@ -1,8 +1,10 @@
-"""`Tensor`: an array on a device, its gradient, and the operators."""
+"""`Tensor`: an array on a device, its dtype, its gradient, and what is written into it.
+
+Operators and functions as methods are in `operators.py`.
+"""
 
 import copy
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,10 +16,9 @@ from tinygrad_mask.autograd import Variable, Version, is_grad_enabled
 from tinygrad_mask.backends import Array, Backend, get_backend
 from tinygrad_mask.equivalents import TENSOR, mark_absent, without_absent
 from tinygrad_mask.functions import conversion
-from tinygrad_mask.functions.discrete import bitwise_and, bitwise_or, bitwise_xor, invert
-from tinygrad_mask.functions.naming import accepts_dim
-from tinygrad_mask.functions.reduction import Axis
+from tinygrad_mask.functions.discrete import bitwise_and, bitwise_or, bitwise_xor
 from tinygrad_mask.functions.shape import index_arrays
+from tinygrad_mask.operators import Operators
 
 if TYPE_CHECKING:
     Operand: TypeAlias = "Tensor | Array | float"
@@ -35,7 +36,7 @@ class ElementCount(int):
         return self.shape if dim is None else self.shape[dim]
 
 
-class Tensor(Variable):
+class Tensor(Operators):
     """An array on a device that records what is computed from it.
 
     `data` is a NumPy array, a nested sequence or a number, and is copied; arrays keep their dtype,
@@ -463,292 +464,6 @@ class Tensor(Variable):
     def __imatmul__(self, other: "Tensor | Array") -> "Tensor":
         return self._in_place("@", F.matmul, other)
 
-    # --- operators --------------------------------------------------------------------------
-
-    # NumPy must leave `array + tensor` to the tensor.
-    __array_ufunc__ = None
-    __hash__ = object.__hash__
-
-    def __add__(self, other: "Operand") -> "Tensor":
-        return F.add(self, other)
-
-    def __radd__(self, other: "Operand") -> "Tensor":
-        return F.add(other, self)
-
-    def __sub__(self, other: "Operand") -> "Tensor":
-        return F.subtract(self, other)
-
-    def __rsub__(self, other: "Operand") -> "Tensor":
-        return F.subtract(other, self)
-
-    def __mul__(self, other: "Operand") -> "Tensor":
-        return F.multiply(self, other)
-
-    def __rmul__(self, other: "Operand") -> "Tensor":
-        return F.multiply(other, self)
-
-    def __truediv__(self, other: "Operand") -> "Tensor":
-        return F.divide(self, other)
-
-    def __rtruediv__(self, other: "Operand") -> "Tensor":
-        return F.divide(other, self)
-
-    def __pow__(self, other: "Operand") -> "Tensor":
-        return F.power(self, other)
-
-    def __rpow__(self, other: "Operand") -> "Tensor":
-        return F.power(other, self)
-
-    def __floordiv__(self, other: "Operand") -> "Tensor":
-        return F.floor_divide(self, other)
-
-    def __rfloordiv__(self, other: "Operand") -> "Tensor":
-        return F.floor_divide(other, self)
-
-    def __mod__(self, other: "Operand") -> "Tensor":
-        return F.remainder(self, other)
-
-    def __rmod__(self, other: "Operand") -> "Tensor":
-        return F.remainder(other, self)
-
-    def __and__(self, other: Any) -> "Tensor":
-        return bitwise_and(self, other)
-
-    def __or__(self, other: Any) -> "Tensor":
-        return bitwise_or(self, other)
-
-    def __xor__(self, other: Any) -> "Tensor":
-        return bitwise_xor(self, other)
-
-    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
-
-    def __invert__(self) -> "Tensor":
-        return invert(self)
-
-    def __matmul__(self, other: "Tensor | Array") -> "Tensor":
-        return F.matmul(self, other)
-
-    def __rmatmul__(self, other: Array) -> "Tensor":
-        return F.matmul(other, self)
-
-    def __neg__(self) -> "Tensor":
-        return F.negative(self)
-
-    def __abs__(self) -> "Tensor":
-        return F.abs(self)
-
-    def __getitem__(self, index: Any) -> "Tensor":
-        return F.getitem(self, index)
-
-    def _compare(self, other: Any, compare: str) -> "Tensor":
-        if isinstance(other, Variable | np.ndarray | list | tuple):
-            # In a list 0.1 is the number of the tensor's dtype, as it is by itself.
-            dtype = self.dtype if self.dtype.kind == "f" else None
-            other = autograd.array_of(other, self.backend, dtype=dtype)
-        return self.wrap(getattr(operator, compare)(self.data, other))
-
-    def __eq__(self, other: object) -> "Tensor":  # type: ignore[override]
-        return self._compare(other, "__eq__")
-
-    def __ne__(self, other: object) -> "Tensor":  # type: ignore[override]
-        return self._compare(other, "__ne__")
-
-    def __lt__(self, other: Any) -> "Tensor":
-        return self._compare(other, "__lt__")
-
-    def __le__(self, other: Any) -> "Tensor":
-        return self._compare(other, "__le__")
-
-    def __gt__(self, other: Any) -> "Tensor":
-        return self._compare(other, "__gt__")
-
-    def __ge__(self, other: Any) -> "Tensor":
-        return self._compare(other, "__ge__")
-
-    # --- functions as methods; their documentation is that of the function -------------------
-
-    def exp(self) -> "Tensor":
-        """See `functions.exp`."""
-        return F.exp(self)
-
-    def log(self) -> "Tensor":
-        """See `functions.log`."""
-        return F.log(self)
-
-    def sqrt(self) -> "Tensor":
-        """See `functions.sqrt`."""
-        return F.sqrt(self)
-
-    def abs(self) -> "Tensor":
-        """See `functions.abs`."""
-        return F.abs(self)
-
-    def clip(self, low: Any = None, high: Any = None) -> "Tensor":
-        """See `functions.clip`."""
-        return F.clip(self, low, high)
-
-    @accepts_dim
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.sum`."""
-        return F.sum(self, axis, keepdims)
-
-    @accepts_dim
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.mean`."""
-        return F.mean(self, axis, keepdims)
-
-    @accepts_dim
-    def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.max`."""
-        return F.max(self, axis, keepdims)
-
-    @accepts_dim
-    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
-        """See `functions.var`."""
-        return F.var(self, axis, keepdims, correction)
-
-    @accepts_dim
-    def min(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.min`."""
-        return F.min(self, axis, keepdims)
-
-    @accepts_dim
-    def std(self, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> "Tensor":
-        """See `functions.std`."""
-        return F.std(self, axis, keepdims, correction)
-
-    @accepts_dim
-    def prod(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.prod`."""
-        return F.prod(self, axis, keepdims)
-
-    @accepts_dim
-    def norm(self, p: Any = 2, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.norm`."""
-        return F.norm(self, p, axis, keepdims)
-
-    @accepts_dim
-    def cumsum(self, axis: int) -> "Tensor":
-        """See `functions.cumsum`."""
-        return F.cumsum(self, axis)
-
-    @accepts_dim
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.argmax`."""
-        return F.argmax(self, axis, keepdims)
-
-    @accepts_dim
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.argmin`."""
-        return F.argmin(self, axis, keepdims)
-
-    @accepts_dim
-    def any(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.any`."""
-        return F.any(self, axis, keepdims)
-
-    @accepts_dim
-    def all(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-        """See `functions.all`."""
-        return F.all(self, axis, keepdims)
-
-    def round(self, decimals: int = 0) -> "Tensor":
-        """See `functions.round`."""
-        return F.round(self, decimals)
-
-    def clone(self) -> "Tensor":
-        """Return a copy, through which gradients flow."""
-        return conversion.astype(self, self.dtype)
-
-    @accepts_dim
-    def gather(self, axis: int, index: Any) -> "Tensor":
-        """See `functions.gather`."""
-        return F.gather(self, axis, index)
-
-    @accepts_dim
-    def take_along_axis(self, indices: Any, axis: int | None) -> "Tensor":
-        """See `functions.take_along_axis`."""
-        return F.take_along_axis(self, indices, axis)
-
-    def masked_fill(self, mask: Any, value: Any) -> "Tensor":
-        """See `functions.masked_fill`."""
-        return F.masked_fill(self, mask, value)
-
-    def view(self, *shape: int | Sequence[int]) -> "Tensor":
-        """See `functions.reshape`; PyTorch's name for it."""
-        return F.reshape(self, _one_sequence(shape))
-
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
-        """See `functions.flatten`."""
-        return F.flatten(self, start_dim, end_dim)
-
-    @accepts_dim
-    def squeeze(self, axis: Axis = None) -> "Tensor":
-        """See `functions.squeeze`."""
-        return F.squeeze(self, axis)
-
-    @accepts_dim
-    def unsqueeze(self, axis: int) -> "Tensor":
-        """See `functions.unsqueeze`."""
-        return F.unsqueeze(self, axis)
-
-    def transpose(self, a: int, b: int) -> "Tensor":
-        """See `functions.transpose`."""
-        return F.transpose(self, a, b)
-
-    def expand(self, *shape: int | Sequence[int]) -> "Tensor":
-        """See `functions.expand`; the lengths may also be given one by one."""
-        return F.expand(self, _one_sequence(shape))
-
-    @accepts_dim
-    def flip(self, axis: Axis = None) -> "Tensor":
-        """See `functions.flip`."""
-        return F.flip(self, axis)
-
-    @accepts_dim
-    def split(self, size: int | Sequence[int], axis: int = 0) -> "tuple[Tensor, ...]":
-        """See `functions.split`."""
-        return F.split(self, size, axis)
-
-    @accepts_dim
-    def chunk(self, chunks: int, axis: int = 0) -> "tuple[Tensor, ...]":
-        """See `functions.chunk`."""
-        return F.chunk(self, chunks, axis)
-
-    def reshape(self, *shape: int | Sequence[int]) -> "Tensor":
-        """See `functions.reshape`; the lengths may also be given one by one."""
-        return F.reshape(self, _one_sequence(shape))
-
-    def permute(self, *axes: int | Sequence[int]) -> "Tensor":
-        """See `functions.permute`; the axes may also be given one by one."""
-        return F.permute(self, _one_sequence(axes))
-
-    @property
-    def T(self) -> "Tensor":  # noqa: N802 (as in NumPy)
-        """The tensor with its axes in reverse order."""
-        return F.permute(self, tuple(reversed(range(self.ndim))))
-
-    def broadcast_to(self, *shape: int | Sequence[int]) -> "Tensor":
-        """See `functions.broadcast_to`; the lengths may also be given one by one."""
-        return F.broadcast_to(self, _one_sequence(shape))
-
-    def sigmoid(self) -> "Tensor":
-        """See `functions.sigmoid`."""
-        return F.sigmoid(self)
-
-    def tanh(self) -> "Tensor":
-        """See `functions.tanh`."""
-        return F.tanh(self)
-
-    def relu(self) -> "Tensor":
-        """See `functions.relu`."""
-        return F.relu(self)
-
-    @accepts_dim
-    def softmax(self, axis: int = -1) -> "Tensor":
-        """See `functions.softmax`."""
-        return F.softmax(self, axis)
-
 
 mark_absent(Tensor, TENSOR)
 
@@ -795,9 +510,3 @@ def _exactly(host: Array, dtype: np.dtype[Any]) -> Array:
             f"got {wrong}; convert with astype() to cut or wrap"
         )
     return host.astype(dtype)
-
-
-def _one_sequence(given: tuple[Any, ...]) -> Sequence[int]:
-    if len(given) == 1 and isinstance(given[0], Sequence | np.ndarray):
-        return tuple(given[0])
-    return given
