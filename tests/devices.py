@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_mask.backends import Backend, DeviceError, emulator_backend, get_backend
-from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import available_instruction_sets
 from tinygrad_mask.emulator import EmulatorError
 from tinygrad_mask.emulator.sass import disassembler
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import available_instruction_sets
 
 KERNELS = {name: CpuBackend(name).kernels for name in available_instruction_sets()}
 

@@ -14,7 +14,8 @@ import tinygrad_mask as tg
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn
 from tinygrad_mask.backends import get_backend
-from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import available_instruction_sets
 from tinygrad_mask.backends.reference import ReferenceBackend
 from tinygrad_mask.compiler.fusion import fuse
 from tinygrad_mask.compiler.memory import elements, plan_memory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinygrad_mask.backends.cpu import get_num_threads, set_num_threads
+from tinygrad_mask.backends.cpu_kernels import get_num_threads, set_num_threads
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from devices import drawn
 from hypothesis import strategies as st
 
 from tinygrad_mask.backends import Window
-from tinygrad_mask.backends.cpu import is_winograd_enabled, set_num_threads, set_winograd
+from tinygrad_mask.backends.cpu_kernels import is_winograd_enabled, set_num_threads, set_winograd
 
 
 @dataclass

@@ -9,7 +9,8 @@ from kernel_calls import CALLS, call
 
 from tinygrad_mask.backends import emulator_backend
 from tinygrad_mask.backends.commands import DEVICES
-from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import available_instruction_sets
 from tinygrad_mask.backends.cuda import CudaBackend
 from tinygrad_mask.backends.gpu.backend import GpuBackend
 from tinygrad_mask.backends.interface import OPERATIONS, Backend, Implementation

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from tinygrad_mask import Tensor
 from tinygrad_mask.backends import Resize, Window
-from tinygrad_mask.backends.cpu import set_num_threads
+from tinygrad_mask.backends.cpu_kernels import set_num_threads
 from tinygrad_mask.testing.strategies import STRATEGIES, Case, generators
 
 # --- the strategies of the gradients -------------------------------------------------------------

@@ -14,7 +14,8 @@ import pytest
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn, optim
 from tinygrad_mask.backends import set_num_threads
-from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import available_instruction_sets
 
 BACKENDS = {name: CpuBackend(name) for name in available_instruction_sets()}
 

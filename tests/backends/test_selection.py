@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tinygrad_mask
-from tinygrad_mask.backends.cpu import INSTRUCTION_SETS, available_instruction_sets
+from tinygrad_mask.backends.cpu_kernels import INSTRUCTION_SETS, available_instruction_sets
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(tinygrad_mask.__file__).parent

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tinygrad_mask import Tensor, nn, optim
 from tinygrad_mask import functions as F
 from tinygrad_mask.backends import get_backend
-from tinygrad_mask.backends.cpu import set_num_threads
+from tinygrad_mask.backends.cpu_kernels import set_num_threads
 from tinygrad_mask.backends.interface import Window
 from tinygrad_mask.backends.reference import ReferenceBackend
 

@@ -15,7 +15,8 @@ import tinygrad_mask
 import tinygrad_mask.functions as F
 from tinygrad_mask import Tensor, nn
 from tinygrad_mask.backends import get_num_threads, set_num_threads
-from tinygrad_mask.backends.cpu import CpuBackend, available_instruction_sets
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import available_instruction_sets
 
 BACKENDS = {name: CpuBackend(name) for name in available_instruction_sets()}
 ROOT = Path(tinygrad_mask.__file__).parents[1]

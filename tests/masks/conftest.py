@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tinygrad_mask.backends import get_num_threads, set_num_threads
-from tinygrad_mask.backends.cpu import THREADS_VARIABLE
+from tinygrad_mask.backends.cpu_kernels import THREADS_VARIABLE
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.classifier.report.plots import course, faces, judgement
 from tinygrad_mask.masks.report import tiles

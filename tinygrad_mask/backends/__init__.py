@@ -16,7 +16,7 @@ from tinygrad_mask.backends.interface import (
 )
 
 if TYPE_CHECKING:
-    from tinygrad_mask.backends.cpu import (
+    from tinygrad_mask.backends.cpu_kernels import (
         get_num_threads,
         is_winograd_enabled,
         set_num_threads,
@@ -43,10 +43,10 @@ __all__ = [
 
 _MODULES = {
     "emulator_backend": "emulator",
-    "get_num_threads": "cpu",
-    "is_winograd_enabled": "cpu",
-    "set_num_threads": "cpu",
-    "set_winograd": "cpu",
+    "get_num_threads": "cpu_kernels",
+    "is_winograd_enabled": "cpu_kernels",
+    "set_num_threads": "cpu_kernels",
+    "set_winograd": "cpu_kernels",
 }
 """The modules of the names that are loaded on first use."""
 

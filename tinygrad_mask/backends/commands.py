@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_mask.backends import get_backend
-from tinygrad_mask.backends.cpu import (
+from tinygrad_mask.backends.cpu import CpuBackend
+from tinygrad_mask.backends.cpu_kernels import (
     INSTRUCTION_SETS,
     KERNELS_VARIABLE,
     THREADS_VARIABLE,
-    CpuBackend,
     get_num_threads,
     unavailable_instruction_sets,
 )
