@@ -31,6 +31,9 @@ __all__ = [
 SYNTHETIC_COUNT = 1000
 """How many photographs `synthetic` means."""
 
+PAINTED_COUNT = 1000
+"""How many photographs `painted:FOLDER` means."""
+
 
 def open_datasets(
     paths: Sequence[str | Path],
@@ -77,7 +80,8 @@ def open_dataset(
 
     Recognised are Larxel's, that of Humans in the Loop (JSON or CSV), any other Pascal VOC folder,
     and a folder of class folders. `synthetic` and `synthetic:COUNT` are drawn from `seed`; a folder
-    of that name is `./synthetic`.
+    of that name is `./synthetic`. `painted:FOLDER` and `painted:FOLDER:COUNT` are masks painted on
+    the bare faces of Larxel's photographs in a folder, see `datasets.painted`.
 
     `classes` maps class names to labels, before those that are known. `other_coverings` is the
     label for faces that Humans in the Loop call covered by something else than a mask; without it
@@ -85,7 +89,10 @@ def open_dataset(
 
     Raises `UsageError`, in one line, where there is no data set or none that can be used.
     """
-    if str(path).partition(":")[0] == "synthetic":
+    kind, _, rest = str(path).partition(":")
+    if kind == "painted":
+        return _painted(rest, issues, classes=classes, seed=seed)
+    if kind == "synthetic":
         # Only here: what draws faces takes long to import, and most programs draw none.
         from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 
@@ -121,9 +128,29 @@ def _synthetic_count(text: str) -> int:
     _, colon, count = text.partition(":")
     if not colon:
         return SYNTHETIC_COUNT
-    if not (count.isascii() and count.isdigit() and int(count) > 0):
+    if not _is_count(count):
         raise UsageError(f"expected synthetic:COUNT with a whole number from 1 on, got '{text}'")
     return int(count)
+
+
+def _painted(
+    text: str, issues: DataIssues, *, classes: Mapping[str, str] | None, seed: int
+) -> list[Photograph]:
+    """Open `FOLDER` or `FOLDER:COUNT` and paint masks on its bare faces."""
+    # Only here: what paints takes long to import, and most programs paint nothing.
+    from tinygrad_mask.masks.datasets.painted import painted_photographs, read_marks
+
+    folder, colon, count = text.rpartition(":")
+    if not (colon and _is_count(count)):
+        folder, count = text, str(PAINTED_COUNT)
+    if not folder:
+        raise UsageError(f"expected painted:FOLDER or painted:FOLDER:COUNT, got 'painted:{text}'")
+    photographs = open_dataset(folder, issues, classes=classes)
+    return list(painted_photographs(photographs, read_marks(), int(count), seed))
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
 
 
 def _entries(folder: Path) -> list[str]:

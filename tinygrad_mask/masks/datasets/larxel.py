@@ -12,6 +12,9 @@ from tinygrad_mask.masks.datasets.pascal_voc import annotation_files, read_pasca
 from tinygrad_mask.masks.datasets.records import PhotographFile
 
 SOURCE = "larxel"
+SOURCE_LARGE = "larxel_large"
+"""The data set, and the copies of its photographs that kept more of their size, which have the same
+names and lie in a folder of this name."""
 
 CLASSES = {
     "with_mask": "proper",
@@ -30,4 +33,5 @@ def read_larxel(
     folder: Path, issues: DataIssues, *, classes: Mapping[str, str] | None = None
 ) -> list[PhotographFile]:
     """Read the unpacked data set; see `read_pascal_voc`. `classes` overrides `CLASSES`."""
-    return read_pascal_voc(folder, issues, source=SOURCE, classes={**CLASSES, **(classes or {})})
+    source = SOURCE_LARGE if folder.resolve().name == SOURCE_LARGE else SOURCE
+    return read_pascal_voc(folder, issues, source=source, classes={**CLASSES, **(classes or {})})

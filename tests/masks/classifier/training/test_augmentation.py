@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tinygrad_mask.masks.classifier.training import augmentation as module
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation, augment
@@ -211,3 +212,39 @@ class TestErasing:
             assert 1 <= rows.sum() <= 8
             assert 1 <= columns.sum() <= 8
             assert len(np.unique(crop[mask], axis=0)) == 1
+
+
+class TestFarAndDark:
+    def test_reduces_to_few_pixels_and_keeps_the_mean(self):
+        cuts = noise(60, 48)
+        result = augment(cuts, 48, only(reduce=1), np.random.default_rng(0)).astype(float)
+        detail = result.std(axis=(1, 2)).mean(axis=1) / cuts.astype(float).std()
+        assert detail.min() < 0.12  # the mean of a sixth of the pixels each way
+        assert detail.max() > 0.3
+        np.testing.assert_allclose(result.mean(axis=(1, 2)), cuts.mean(axis=(1, 2)), atol=4)
+
+    def test_a_reduced_crop_is_what_a_distant_face_becomes(self):
+        """Against Pillow: reduced to k pixels by their means, and enlarged linearly."""
+        picture = Image.fromarray(noise(1, 48)[0])
+        by_hand = picture.resize((12, 12), Image.Resampling.BOX)
+        by_hand = by_hand.resize((48, 48), Image.Resampling.BILINEAR)
+        matrix = module._reduction(48, 0.25)
+        matrix = matrix / matrix.sum(axis=1, keepdims=True)
+        pixels = np.asarray(picture, float)
+        ours = np.einsum("yh,xw,hwc->yxc", matrix, matrix, pixels)
+        np.testing.assert_allclose(ours, np.asarray(by_hand, float), atol=2)  # it rounds twice
+
+    def test_night_is_dark_and_grainy(self):
+        plain = np.full((200, 16, 16, 3), 200, np.uint8)
+        result = augment(plain, 16, only(night=1), np.random.default_rng(0)).astype(float)
+        level = result.mean(axis=(1, 2, 3))
+        assert 0.10 * 200 < level.min() < 40
+        assert 100 < level.max() < 0.62 * 200
+        grain = result.std(axis=(1, 2)).mean(axis=1)
+        assert 0.5 < grain.min() < 2
+        assert 7 < grain.max() < 10
+
+    def test_only_the_share_is_darkened(self):
+        plain = np.full((400, 8, 8, 3), 200, np.uint8)
+        result = augment(plain, 8, only(night=0.25), np.random.default_rng(0))
+        assert 60 < (result.mean(axis=(1, 2, 3)) < 190).sum() < 140

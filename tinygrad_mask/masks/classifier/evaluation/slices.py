@@ -109,7 +109,16 @@ def drawn_pair(name: str, index: int, seed: int) -> tuple[SlicedFace, SlicedFace
     rng = np.random.default_rng([seed, index])
     improper: Worn = "on the chin" if index // 3 % 2 else "under the nose"
     worn: tuple[Worn, ...] = ("over nose and mouth", improper, "not worn")
-    traits = replace(sample_traits(rng), hand=False, worn=worn[index % 3])
+    traits = replace(
+        sample_traits(rng),
+        hand=False,
+        held="nothing",
+        visor=False,
+        scarf=False,
+        mask_slack=0.5,
+        mask_tilt=0.0,
+        worn=worn[index % 3],
+    )
     red, green, blue = (int(level) for level in rng.integers(60, 200, 3))
     pair = []
     for choices in DRAWN_SLICES[name]:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 _STEPS = 16  # between two pixels: how finely a place between them is told
 _SOFTNESSES = 8  # of each kind
+_REDUCTIONS = 12
+_NIGHT_GAIN = (0.12, 0.6)  # of the levels of day
+_NIGHT_GRAIN = (1.0, 9.0)  # grey levels
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
 
 
@@ -25,10 +28,13 @@ class Augmentation:
     side, across and down. `border` says how much of the photograph is kept round the crop for that,
     as a share of its side on each side; beyond it, edge pixels are repeated.
 
-    `soften` is the share of crops made blurred or of low resolution, `erase` the share that has a
-    rectangle painted over. `contrast` and `saturation` are multiplied by a factor between 1 - this
-    and 1 + this, `brightness` moves by this share of the range of values, and `cast` is a factor
-    like that of contrast for each colour by itself.
+    `soften` is the share of crops made slightly blurred or of slightly lower resolution, `reduce`
+    the share reduced to a random number of pixels from 0.17 to 0.8 of the side and enlarged again,
+    as a face far from the camera is, `night` the share that is darkened and given the grain of a
+    camera in low light, `erase` the share that has a rectangle painted over. `contrast` and
+    `saturation` are multiplied by a factor between 1 - this and 1 + this, `brightness` moves by
+    this share of the range of values, and `cast` is a factor like that of contrast for each colour
+    by itself.
 
     Raises `ValueError` for a share above 1 or anything negative.
     """
@@ -44,6 +50,8 @@ class Augmentation:
     saturation: float = 0.4
     cast: float = 0.1
     erase: float = 0.25
+    reduce: float = 0.0
+    night: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
@@ -72,8 +80,12 @@ def augment(
             f"augment: expected cuts of {size} pixels and twice a border, got {cuts.shape[1]}"
         )
     crops = _move(cuts, size, augmentation, rng).astype(np.float32)
-    _soften(crops, augmentation.soften, rng)
     _light(crops, augmentation, rng)
+    if augmentation.night:
+        _darken(crops, augmentation.night, rng)
+    _soften(crops, augmentation.soften, _softening_matrices(size), rng)
+    if augmentation.reduce:
+        _soften(crops, augmentation.reduce, _reducing_matrices(size), rng)
     _erase(crops, augmentation.erase, rng)
     np.rint(crops, out=crops)
     np.clip(crops, 0, 255, out=crops)
@@ -146,42 +158,68 @@ def _neighbours(
 # --- focus --------------------------------------------------------------------------------------
 
 
-def _soften(crops: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
-    """Blur some crops, or make them of low resolution, in place."""
+def _soften(
+    crops: NDArray[np.float32],
+    share: float,
+    matrices: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> None:
+    """Multiply rows and columns of some crops by one of the matrices (k, size, size), in place."""
     chosen = np.flatnonzero(rng.random(len(crops)) < share)
     size = crops.shape[1]
-    kind = rng.integers(0, 2 * _SOFTNESSES, len(chosen))
+    kind = rng.integers(0, len(matrices), len(chosen))
     if not len(chosen):
         return
-    matrices = _softening_matrices(size)[kind]
-    columns = matrices @ crops[chosen].reshape(len(chosen), size, -1)
-    crops[chosen] = matrices[:, None] @ columns.reshape(len(chosen), size, size, 3)
+    drawn = matrices[kind]
+    columns = drawn @ crops[chosen].reshape(len(chosen), size, -1)
+    crops[chosen] = drawn[:, None] @ columns.reshape(len(chosen), size, size, 3)
 
 
 @cache
 def _softening_matrices(size: int) -> NDArray[np.float32]:
     """Return matrices (2 _SOFTNESSES, size, size) that soften a row of pixels: first the blurs.
 
-    A blur is Gaussian, of a deviation from 0.01 to 0.03 of the side. Low resolution is the mean of
-    each coarse pixel, of which there are from 0.4 to 0.75 of the side, and linear between their
-    middles. Each row comes to 1, so that a plain colour stays what it is.
+    A blur is Gaussian, of a deviation from 0.01 to 0.03 of the side. Low resolution has from 0.4 to
+    0.75 of the pixels. Each row sums to 1, so a plain colour does not change.
     """
     places = np.arange(size)
     squared = (places[:, None] - places[None, :]) ** 2
     matrices = []
     for deviation in np.linspace(0.01, 0.03, _SOFTNESSES) * size:
         matrices.append(np.exp(-squared / (2 * deviation**2)))
-    for count in np.linspace(0.4, 0.75, _SOFTNESSES) * size:
-        coarse = max(round(count), 1)
-        edges = np.linspace(0, size, coarse + 1)
-        # How much of each fine pixel lies in each coarse one.
-        inside = np.minimum(edges[1:, None], places + 1) - np.maximum(edges[:-1, None], places)
-        mean = np.maximum(inside, 0)
-        between = (places + 0.5) * coarse / size - 0.5
-        distance = np.abs(between.clip(0, coarse - 1)[:, None] - np.arange(coarse)[None, :])
-        matrices.append(np.maximum(1 - distance, 0) @ mean)
+    matrices += [_reduction(size, share) for share in np.linspace(0.4, 0.75, _SOFTNESSES)]
     stacked = np.stack(matrices)
     return (stacked / stacked.sum(axis=2, keepdims=True)).astype(np.float32)
+
+
+@cache
+def _reducing_matrices(size: int) -> NDArray[np.float32]:
+    """Return matrices (_REDUCTIONS, size, size) that keep from 0.17 to 0.8 of the pixels of a row.
+
+    A face of 8 pixels, with a margin of 0.2 on each side, has 11 pixels in its crop: 0.23 of a crop
+    of 48. The shares are evenly spaced in their logarithms. Each row sums to 1.
+    """
+    shares = np.geomspace(0.17, 0.8, _REDUCTIONS)
+    stacked = np.stack([_reduction(size, share) for share in shares])
+    return (stacked / stacked.sum(axis=2, keepdims=True)).astype(np.float32)
+
+
+def _reduction(size: int, share: float) -> NDArray[np.float64]:
+    """Return the (size, size) matrix that reduces a row to a share of its pixels and enlarges it.
+
+    Each coarse pixel is the mean of the fine pixels within it; the enlargement is linear between
+    the centres of the coarse pixels.
+    """
+    places = np.arange(size)
+    coarse = max(round(share * size), 1)
+    edges = np.linspace(0, size, coarse + 1)
+    # How much of each fine pixel lies in each coarse one.
+    inside = np.minimum(edges[1:, None], places + 1) - np.maximum(edges[:-1, None], places)
+    mean = np.maximum(inside, 0)
+    between = (places + 0.5) * coarse / size - 0.5
+    distance = np.abs(between.clip(0, coarse - 1)[:, None] - np.arange(coarse)[None, :])
+    matrix: NDArray[np.float64] = np.maximum(1 - distance, 0) @ mean
+    return matrix
 
 
 # --- light, and what stands before a face -------------------------------------------------------
@@ -206,6 +244,24 @@ def _light(
     crops += grey[..., None]
     crops *= gain.astype(np.float32)[:, None, None]
     crops += offset.astype(np.float32)[:, None, None]
+
+
+def _darken(crops: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
+    """Darken some crops and add grain, in place: half of it of each colour by itself.
+
+    What is left of the light is drawn evenly in its logarithm.
+    """
+    chosen = np.flatnonzero(rng.random(len(crops)) < share)
+    n, size = len(chosen), crops.shape[1]
+    if not n:
+        return
+    darkest, lightest = np.log(_NIGHT_GAIN)
+    finest, coarsest = _NIGHT_GRAIN
+    gain = np.exp(rng.uniform(darkest, lightest, (n, 1, 1, 1))).astype(np.float32)
+    grain = (rng.uniform(finest, coarsest, (n, 1, 1, 1)) / math.sqrt(2)).astype(np.float32)
+    grey = rng.standard_normal((n, size, size, 1), np.float32)
+    colour = rng.standard_normal((n, size, size, 3), np.float32)
+    crops[chosen] = np.clip(crops[chosen] * gain, 0, 255) + (grey + colour) * grain
 
 
 def _erase(crops: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:

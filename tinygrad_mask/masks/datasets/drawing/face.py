@@ -12,6 +12,7 @@ from tinygrad_mask.masks.datasets.drawing.head import (
     draw_glasses,
     draw_hair,
     draw_skin,
+    draw_visor,
     skin_colour,
 )
 from tinygrad_mask.masks.datasets.drawing.mask import draw_mask
@@ -49,9 +50,15 @@ def draw_person(
     _draw_body(painter, traits, bottom)
     draw_skin(painter, head, traits)
     draw_beard(painter, head, traits)
-    draw_mask(painter, head, traits)
+    over_the_hair = traits.worn in ("on the forehead", "from one ear")
+    if not over_the_hair:
+        draw_mask(painter, head, traits)
     draw_hair(painter, head, traits)
+    if over_the_hair:
+        draw_mask(painter, head, traits)
     draw_glasses(painter, head, traits)
+    _draw_scarf(painter, head, traits)
+    draw_visor(painter, head, traits)
     draw_hand(painter, traits)
 
 
@@ -133,3 +140,16 @@ def _draw_body(painter: Painter, traits: FaceTraits, bottom: float) -> None:
             (centre, collar + 0.5 * unit),
             (centre - 1.05 * unit, collar + 0.3 * unit),
         )
+
+
+def _draw_scarf(painter: Painter, head: Head, traits: FaceTraits) -> None:
+    """Draw a scarf round the neck, up to the chin at most."""
+    if not traits.scarf:
+        return
+    across = np.linspace(-1, 1, 13)
+    down = np.linspace(0, 1, 7)[:, None]
+    top = 2.0 - 0.42 * traits.scarf_height - 0.1 * across**2
+    folds = 0.05 * np.sin(9 * down + 2 * across)
+    cloth = head.draped(np.radians(105) * across, top + 0.75 * down, 0.28 + folds, hang=1.3)
+    shade = 1 + 0.12 * np.sin(9 * down + 2 * across)[:-1, :-1, None]
+    painter.patch(cloth, np.clip(np.array(traits.scarf_colour) * shade, 0, 1))

@@ -6,7 +6,7 @@ Each function draws one thing of a head and is called from far to near; see `fac
 import numpy as np
 
 from tinygrad_mask.masks.datasets.drawing.surface import Array, Head, Painter
-from tinygrad_mask.masks.datasets.drawing.traits import FaceTraits, Hair
+from tinygrad_mask.masks.datasets.drawing.traits import MOUTH_COVERED, FaceTraits, Hair
 
 _SIDES = (-1, 1)
 _BEARD_END = 1.72
@@ -144,7 +144,9 @@ def draw_skin(painter: Painter, head: Head, traits: FaceTraits) -> None:
     for side in _SIDES:
         if painter.faces_viewer((0.5 * side, 0.0, 0.85), least=0.15):
             _draw_eye(painter, head, traits, side)
-    if traits.worn in ("on the chin", "not worn"):
+    if traits.age > 0.65:
+        _draw_wrinkles(painter, head, traits)
+    if traits.worn not in MOUTH_COVERED:
         _draw_mouth(painter, head, traits)
     _draw_nose(painter, head, traits)
 
@@ -223,6 +225,37 @@ def draw_glasses(painter: Painter, head: Head, traits: FaceTraits) -> None:
             )
     bridge = np.array([(-0.12, 0.0, front), (0.0, -0.03, front + 0.03), (0.12, 0.0, front)])
     painter.stroke(bridge, width, frame, (0, 0, 1))
+
+
+def draw_visor(painter: Painter, head: Head, traits: FaceTraits) -> None:
+    """Draw a face shield, if there is one: its band, its edge and the streaks that it reflects."""
+    if not traits.visor:
+        return
+    azimuth = np.radians(np.linspace(-72, 72, 13))
+    band = head.draped(azimuth, np.array((-0.82, -0.62))[:, None], 0.3)
+    painter.patch(band, traits.headwear_colour)
+    edge = head.draped(azimuth, np.full(13, 1.75), 0.45, hang=0.2)
+    painter.stroke(edge, 0.03, (0.85, 0.87, 0.9), (0, 0, 1))
+    for side in _SIDES:
+        if painter.faces_viewer((side, 0.0, 0.5)):
+            rim = head.draped(np.full(5, side * np.radians(72)), np.linspace(-0.6, 1.75, 5), 0.4)
+            painter.stroke(rim, 0.03, (0.85, 0.87, 0.9), (side, 0, 0.5))
+            streak = head.draped(
+                np.radians(side * np.linspace(38, 24, 4)), np.linspace(-0.45, 0.35, 4), 0.45, 0.2
+            )
+            painter.stroke(streak, 0.07, (0.92, 0.94, 0.96), (0, 0, 1))
+
+
+def _draw_wrinkles(painter: Painter, head: Head, traits: FaceTraits) -> None:
+    """Draw the folds of an old face: beside nose and mouth, on the forehead, at the eyes."""
+    skin = skin_colour(traits) * (1 - 0.28 * (traits.age - 0.5))
+    along = np.linspace(-1, 1, 5)
+    lines = [(0.45 * along, -0.45 - 0.12 * row - 0.03 * (1 - along**2), 0.01) for row in range(3)]
+    for side in _SIDES:
+        lines.append((side * (0.27 + 0.1 * (along + 1)), 0.72 + 0.18 * (along + 1), 0.01))
+        lines.append((side * np.array((0.68, 0.76)), np.array((0.05, 0.1)), 0.01))
+    for line in head.at(*lines):
+        painter.stroke(line, 0.04, skin, (0, 0, 1))
 
 
 def _drape(painter: Painter, head: Head, edge: Array, lift: float, hang: float) -> Array:

@@ -1,8 +1,12 @@
 """What is around the people of a photograph: the background, and what the camera does."""
 
+import io
+import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from tinygrad_mask.masks.datasets.drawing.surface import exposed
@@ -23,6 +27,7 @@ def draw_background(
     bottom = top + 0.5 * (other - top)
     down = np.linspace(0, 1, height)[:, None, None]
     across = np.linspace(-0.15, 0.15, width)[None, :, None] * np.sign(light.direction[0])
+    light = replace(light, exposure=light.exposure * light.behind)
     ramp = np.clip((top + (bottom - top) * down) * (1 + across), 0, 1)
     image = Image.fromarray(exposed(ramp, light))
     draw = ImageDraw.Draw(image)
@@ -56,11 +61,43 @@ def draw_background(
 
 
 def develop(
-    rng: np.random.Generator, image: Image.Image, softness: float, noise: float
+    rng: np.random.Generator,
+    image: Image.Image,
+    softness: float,
+    noise: float,
+    *,
+    motion: tuple[float, float] = (0.0, 0.0),
+    quality: int | None = None,
 ) -> Image.Image:
-    """What the camera adds: a blur of `softness` pixels, and grain of `noise` grey levels."""
+    """What the camera adds.
+
+    A blur of `softness` pixels, one along `motion` (x, y in pixels: how far a face moved while the
+    shutter was open), grain of `noise` grey levels, and JPEG compression of this `quality`.
+    """
     if softness > 0.2:
         image = image.filter(ImageFilter.BoxBlur(softness))
+    pixels = np.asarray(image, np.float32)
+    length = math.hypot(*motion)
+    if length >= 1:
+        pixels = _smeared(pixels, motion, round(length) + 1)
     grain = rng.standard_normal((image.height, image.width, 1), np.float32) * np.float32(noise)
-    pixels = np.asarray(image, np.float32) + grain
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    image = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
+    if quality is None:
+        return image
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def _smeared(
+    pixels: NDArray[np.float32], motion: tuple[float, float], steps: int
+) -> NDArray[np.float32]:
+    """The mean of a picture (h, w, 3) moved from half of `motion` back to half of it on."""
+    height, width = pixels.shape[:2]
+    reach = math.ceil(max(abs(motion[0]), abs(motion[1])))
+    padded = np.pad(pixels, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    total = np.zeros_like(pixels)
+    for share in np.linspace(-0.5, 0.5, steps):
+        x, y = reach + round(share * motion[0]), reach + round(share * motion[1])
+        total += padded[y : y + height, x : x + width]
+    return total / np.float32(steps)

@@ -24,6 +24,9 @@ _Number = TypeVar("_Number", float, Array)
 CHIN = 1.64
 """y of the lowest point of the face."""
 
+NOSE_BASE = 0.75
+"""y of the base of the nose."""
+
 # Rows: y, half the width, depth of the front, depth of the ring's centre (the jaw slopes to the
 # ears, so the rings move forward towards the chin), depth of the back behind that centre.
 _RINGS = np.array(

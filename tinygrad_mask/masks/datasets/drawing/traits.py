@@ -1,8 +1,7 @@
 """What can vary about a drawn face and its light, and how it is sampled.
 
 Every trait is drawn independently of how the mask is worn, so that no other trait gives the label
-away. The one exception is a hand before the mouth, which is drawn before a bare mouth only: it is
-the occlusion most easily taken for a mask.
+away. A hand lies before a bare mouth, and at the edge of a mask that is worn.
 """
 
 from collections.abc import Sequence
@@ -14,21 +13,48 @@ import numpy as np
 RGB = tuple[float, float, float]
 """A colour; each channel from 0 to 1, in sRGB."""
 
-Worn = Literal["over nose and mouth", "under the nose", "on the chin", "not worn"]
+Worn = Literal[
+    "over nose and mouth",
+    "under the nose",
+    "under the mouth",
+    "on the chin",
+    "under the chin",
+    "from one ear",
+    "on the forehead",
+    "not worn",
+]
 MaskKind = Literal["surgical", "cloth", "cup", "folded"]
 MaskPattern = Literal["plain", "checks", "stripes", "dots", "print"]
 Hair = Literal["bald", "short", "fringe", "long"]
 Headwear = Literal["nothing", "cap", "beanie", "hijab"]
 Beard = Literal["none", "stubble", "moustache", "goatee", "full"]
 Glasses = Literal["none", "thin", "thick", "sunglasses"]
+Held = Literal["nothing", "cup", "phone"]
 
 LABEL_OF_WORN: dict[Worn, str] = {
     "over nose and mouth": "proper",
     "under the nose": "improper",
+    "under the mouth": "improper",
     "on the chin": "improper",
+    "under the chin": "improper",
+    "from one ear": "improper",
+    "on the forehead": "improper",
     "not worn": "none",
 }
 """The label of each way to wear a mask."""
+
+MOUTH_COVERED: frozenset[Worn] = frozenset({"over nose and mouth", "under the nose"})
+"""The ways to wear a mask that hide the mouth."""
+
+_IMPROPER: tuple[tuple[Worn, float], ...] = (
+    ("under the nose", 0.36),
+    ("under the mouth", 0.18),
+    ("on the chin", 0.16),
+    ("under the chin", 0.12),
+    ("from one ear", 0.1),
+    ("on the forehead", 0.08),
+)
+"""The ways to wear a mask improperly, with their shares."""
 
 _Choice = TypeVar("_Choice")
 
@@ -38,9 +64,10 @@ class FaceTraits:
     """One face; the mask's traits are set even where none is worn.
 
     Angles are in degrees: `yaw` turns the head to the viewer's right, `pitch` lowers it, `roll`
-    tilts it clockwise. `skin` runs from 0 (lightest) to 1 (darkest). The remaining numbers are
-    factors around 1 (`face_length`, `jaw_width`, `nose_size`, `eye_size`) or run from 0 to 1.
-    Raises `ValueError` for a hand before a mouth that is not bare.
+    tilts it clockwise, `mask_tilt` turns the mask on the face. `skin` runs from 0 (lightest) to 1
+    (darkest). The remaining numbers are factors around 1 (`face_length`, `jaw_width`, `nose_size`,
+    `eye_size`, `mask_size`) or run from 0 to 1. `hand` is a hand before the mouth or, of a mask
+    that is worn, at its edge; what is `held` is shown only without it.
     """
 
     worn: Worn
@@ -49,9 +76,13 @@ class FaceTraits:
     mask_colour: RGB
     mask_accent: RGB
     mask_slack: float
+    mask_size: float
+    mask_tilt: float
     hand: bool
     hand_side: Literal[-1, 1]
     hand_height: float
+    held: Held
+    held_colour: RGB
     skin: float
     undertone: float
     yaw: float
@@ -73,14 +104,10 @@ class FaceTraits:
     glasses: Glasses
     clothing_colour: RGB
     scarf: bool
+    scarf_height: float
     scarf_colour: RGB
-
-    def __post_init__(self) -> None:
-        """Check that a hand is before a bare mouth only."""
-        if self.hand and self.worn != "not worn":
-            raise ValueError(
-                f"FaceTraits: a hand expects a bare mouth (worn 'not worn'), worn is {self.worn!r}"
-            )
+    age: float
+    visor: bool
 
     @property
     def label(self) -> str:
@@ -94,13 +121,15 @@ class Light:
 
     `direction` points from the face to the light (x right, y down, z to the viewer; unit length).
     `ambient` is the share of the light that comes from everywhere, `exposure` a factor on the
-    whole, `cast` one on each channel.
+    whole, `cast` one on each channel, `behind` one on the background alone (above 1 the people
+    stand against the light).
     """
 
     direction: tuple[float, float, float]
     ambient: float
     exposure: float
     cast: RGB
+    behind: float = 1.0
 
 
 DAYLIGHT = Light((-0.36, -0.48, 0.8), ambient=0.55, exposure=1.0, cast=(1.0, 1.0, 1.0))
@@ -135,19 +164,25 @@ _MASK_COLOURS: tuple[RGB, ...] = (
 
 def sample_worn(rng: np.random.Generator) -> Worn:
     """How a mask is worn: each label with one chance in three."""
-    label = rng.random()
-    under_the_nose = rng.random() < 0.6
+    label, way = rng.random(), rng.random()
     if label < 1 / 3:
         return "over nose and mouth"
     if label < 2 / 3:
-        return "under the nose" if under_the_nose else "on the chin"
+        return _improper_way(way)
     return "not worn"
 
 
+def _improper_way(place: float) -> Worn:
+    """The improper way at a place from 0 to 1 along their shares."""
+    ways, shares = zip(*_IMPROPER, strict=True)
+    way: Worn = ways[min(int(np.searchsorted(np.cumsum(shares), place)), len(ways) - 1)]
+    return way
+
+
 def sample_traits(rng: np.random.Generator) -> FaceTraits:
-    """A face; every trait but the hand is independent of how the mask is worn."""
+    """A face; every trait is independent of how the mask is worn."""
     worn = sample_worn(rng)
-    hand = rng.random() < 0.25
+    hand = rng.random() < 0.2
     light_hair = rng.random() < 0.5
     return FaceTraits(
         worn=worn,
@@ -156,9 +191,13 @@ def sample_traits(rng: np.random.Generator) -> FaceTraits:
         mask_colour=_vary(rng, _choose(rng, _MASK_COLOURS), 0.05),
         mask_accent=any_colour(rng),
         mask_slack=rng.random(),
-        hand=hand and worn == "not worn",
+        mask_size=rng.uniform(0.9, 1.15),
+        mask_tilt=_choose(rng, (rng.normal(0, 2), rng.normal(0, 7)), (0.75, 0.25)),
+        hand=hand,
         hand_side=1 if rng.random() < 0.5 else -1,
         hand_height=rng.random(),
+        held=_choose(rng, get_args(Held), (0.86, 0.07, 0.07)),
+        held_colour=any_colour(rng),
         skin=rng.random(),
         undertone=rng.random(),
         yaw=_choose(rng, (rng.normal(0, 16), rng.uniform(-72, 72)), (0.7, 0.3)),
@@ -182,22 +221,35 @@ def sample_traits(rng: np.random.Generator) -> FaceTraits:
         glasses=_choose(rng, get_args(Glasses), (0.66, 0.14, 0.13, 0.07)),
         clothing_colour=any_colour(rng),
         scarf=rng.random() < 0.15,
+        scarf_height=rng.random(),
         scarf_colour=any_colour(rng),
+        age=rng.random(),
+        visor=rng.random() < 0.05,
     )
 
 
 def sample_light(rng: np.random.Generator) -> Light:
-    """The light of one photograph; one in eight is taken in low light."""
-    low = rng.random() < 0.125
+    """The light of one photograph.
+
+    One in six is taken in low light, one in six against the light, and one in eight in coloured
+    light (a screen, a lamp, a sunset).
+    """
+    kind, coloured = rng.random(), rng.random() < 0.125
     side, height = rng.uniform(-0.8, 0.8), rng.uniform(-0.8, 0.1)
     direction = np.array([side, height, 0.8])
     x, y, z = direction / np.linalg.norm(direction)
-    warmth = rng.normal(0, 0.05)
+    warmth = rng.normal(0, 0.18 if coloured else 0.06)
+    exposure, behind = rng.uniform(0.8, 1.15), rng.uniform(0.8, 1.15)
+    if kind < 1 / 6:
+        exposure = rng.uniform(0.25, 0.6)
+    elif kind < 1 / 3:
+        exposure, behind = rng.uniform(0.35, 0.75), rng.uniform(1.3, 2.6)
     return Light(
         direction=(float(x), float(y), float(z)),
-        ambient=rng.uniform(0.45, 0.75),
-        exposure=rng.uniform(0.4, 0.6) if low else rng.uniform(0.8, 1.15),
-        cast=(1 + warmth, 1 + rng.normal(0, 0.02), 1 - warmth),
+        ambient=rng.uniform(0.35, 0.8),
+        exposure=exposure,
+        cast=(1 + warmth, 1 + rng.normal(0, 0.06 if coloured else 0.02), 1 - warmth),
+        behind=behind,
     )
 
 
