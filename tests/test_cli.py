@@ -84,11 +84,13 @@ def test_predict_does_not_import_what_it_does_not_need(picture):
         ["kernels"],
         ["predict"],
         ["predict", "--json"],
+        ["detect"],
+        ["detect", "--json"],
     ],
     ids=" ".join,
 )
 def test_a_closed_pipe_ends_the_command_without_a_word(arguments, picture):
-    if arguments[0] == "predict":
+    if arguments[0] in ("predict", "detect"):
         arguments = [*arguments, picture]
     read, write = os.pipe()
     os.close(read)

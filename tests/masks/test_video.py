@@ -1,5 +1,7 @@
 """Frames of videos: all of a file, the newest of a live source, and what is broken."""
 
+import functools
+import http.server
 import os
 import threading
 import time
@@ -16,9 +18,15 @@ from tinygrad_mask.masks.video import (
     _NewestFrame,
     is_stream,
     is_video_file,
+    without_password,
 )
 
 av = pytest.importorskip("av", reason="videos need PyAV, the extra `video`")
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 def write_video(path, count=12, size=(64, 48)):
@@ -230,3 +238,61 @@ def test_a_written_video_appears_whole_and_overwrites_nothing(tmp_path):
     with VideoSource(tmp_path / "b.mp4") as video:
         assert len(list(video)) == 5
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_the_password_of_a_stream_is_not_told():
+    assert without_password("rtsp://me:secret@192.0.2.1/live") == "rtsp://192.0.2.1/live"
+    assert without_password("http://host/a@b") == "http://host/a@b"
+    with pytest.raises(UsageError) as raised:
+        VideoSource("http://me:secret@127.0.0.1:1/live")
+    assert str(raised.value).startswith("http://127.0.0.1:1/live: cannot be opened as a video (")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_on_a_server_is_read_to_its_end_and_nothing_is_dropped(tmp_path):
+    write_video(tmp_path / "a.mp4", 40)
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with VideoSource(f"http://127.0.0.1:{server.server_port}/a.mp4") as video:
+                assert not video.live
+                assert len(list(video)) == 40
+            with pytest.raises(UsageError, match="cannot be opened as a video"):
+                VideoSource(f"http://127.0.0.1:{server.server_port}/missing.mp4")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_stream_over_http_is_live_and_ends_with_its_transmission(tmp_path):
+    """As cameras send them: MPEG-TS without a length, until the connection is closed."""
+    with av.open(str(tmp_path / "a.ts"), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(30):
+            image = Image.new("RGB", (64, 48), (8 * k, 90, 90))
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode(None))
+    content = (tmp_path / "a.ts").read_bytes()
+
+    class Camera(QuietHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            self.end_headers()
+            self.wfile.write(content)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with VideoSource(f"http://127.0.0.1:{server.server_port}/live") as video:
+                assert video.live
+                frames = list(video)
+                assert len(frames) + video.dropped >= 28
+                assert len(frames) >= 1
+        finally:
+            server.shutdown()
+            thread.join()

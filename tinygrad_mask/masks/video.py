@@ -1,8 +1,8 @@
 """Frames of videos, cameras and network streams, by PyAV (the extra `video`).
 
-A file is read to its end, frame by frame. A camera or a stream is live: a thread of its own reads
-it, and whoever asks gets the newest frame; what came meanwhile is dropped, not queued, so that a
-slow machine lags by one frame and never by a minute.
+A file, also one on a server, is read to its end, frame by frame. A camera or a stream is live: a
+thread of its own reads it, and whoever asks gets the newest frame; what came meanwhile is dropped,
+not queued, so that a slow machine lags by one frame and never by a minute.
 """
 
 import os
@@ -30,6 +30,7 @@ VIDEO_SUFFIXES = frozenset(
 """The file names taken for videos."""
 
 _STREAM = re.compile(r"(https?|rtsps?|rtmp|udp|tcp)://")
+_USER = re.compile(r"^(\w+://)[^/@]*@")
 _OPEN_TIMEOUT, _READ_TIMEOUT = 10.0, 5.0  # seconds
 _MOST_BROKEN = 100  # frames in a row that cannot be decoded before a source counts as ended
 _TICKS = 60_000  # per second, in which the times of written frames are counted; MPEG-4's limit
@@ -56,6 +57,11 @@ def is_video_file(path: Path) -> bool:
     )
 
 
+def without_password(address: str) -> str:
+    """Return the address of a stream without the user and the password that may be in it."""
+    return _USER.sub(r"\1", address)
+
+
 class VideoSource:
     """A video to iterate over, as a context manager; iterating yields `Frame`s.
 
@@ -71,8 +77,8 @@ class VideoSource:
     """
 
     def __init__(self, source: str | Path | int) -> None:
-        self.name = f"camera {source}" if isinstance(source, int) else str(source)
-        self.live = isinstance(source, int) or is_stream(str(source))
+        self.name = f"camera {source}" if isinstance(source, int) else without_password(str(source))
+        self._remote = isinstance(source, int) or is_stream(str(source))
         self.broken = 0
         self.dropped = 0
         self.failure: str | None = None
@@ -83,6 +89,8 @@ class VideoSource:
         if not streams:
             self._container.close()
             raise UsageError(f"{self.name}: expected a video, this file has no video stream")
+        # A file on a server comes as fast as the network is: none of it is dropped.
+        self.live = self._remote and self._container.duration is None
         self._stream = streams[0]
         if self._stream.codec_context is None:
             self._container.close()
@@ -97,10 +105,12 @@ class VideoSource:
         self._reader: _NewestFrame | None = None
 
     def _open(self, av: Any, source: str | Path | int) -> Any:
-        options: dict[str, Any] = {"timeout": (_OPEN_TIMEOUT, _READ_TIMEOUT)} if self.live else {}
+        options: dict[str, Any] = (
+            {"timeout": (_OPEN_TIMEOUT, _READ_TIMEOUT)} if self._remote else {}
+        )
         if isinstance(source, int):
             options["format"], source = "v4l2", f"/dev/video{source}"
-        elif not self.live and not Path(source).is_file():
+        elif not self._remote and not Path(source).is_file():
             what = "no regular file" if Path(source).exists() else "no such file"
             raise UsageError(f"{self.name}: there is {what}")
         try:

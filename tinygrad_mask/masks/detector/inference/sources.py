@@ -16,7 +16,7 @@ from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.detector.inference.results import printable
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import is_image_file
-from tinygrad_mask.masks.video import VIDEO_SUFFIXES, is_stream, is_video_file
+from tinygrad_mask.masks.video import VIDEO_SUFFIXES, is_stream, is_video_file, without_password
 
 _MARK = ".detected"
 """What the names of drawn photographs and videos have before their suffix."""
@@ -48,7 +48,9 @@ class Source:
     @property
     def name(self) -> str:
         """What it is called in messages and answers."""
-        return f"camera {self.place}" if isinstance(self.place, int) else self.place
+        if isinstance(self.place, int):
+            return f"camera {self.place}"
+        return without_password(self.place) if self.kind is Kind.LIVE else self.place
 
     @property
     def stem(self) -> str:
@@ -166,5 +168,5 @@ def _drawn(name: Path, *, video: bool) -> Path:
 
 def _file_name(address: str) -> str:
     """A file name made of the address of a stream, without a password that may be in it."""
-    place = re.sub(r"^\w+://([^/@]*@)?", "", address)
+    _, _, place = without_password(address).partition("://")
     return re.sub(r"[^\w.-]+", "-", place).strip("-.") or "stream"
