@@ -14,7 +14,8 @@ from tinygrad_mask.masks.detector import detect_command
 from tinygrad_mask.masks.detector.inference.photographs import LOWEST_SCORE
 from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
 from tinygrad_mask.masks.detector.network.decoding import Detections
-from tinygrad_mask.masks.detector.network.detector import Detector, InputSettings
+from tinygrad_mask.masks.detector.network.detector import Detector
+from tinygrad_mask.masks.detector.network.input import InputSettings
 from tinygrad_mask.masks.labels import LABELS
 
 GREEN, YELLOW, RED, FAINT = (0, 255, 0), (255, 255, 0), (255, 0, 0), (0, 0, 255)

@@ -12,8 +12,8 @@ from tinygrad_mask.masks.detector.network.detector import (
     UNSURE,
     DetectedFace,
     Detector,
-    InputSettings,
 )
+from tinygrad_mask.masks.detector.network.input import InputSettings
 from tinygrad_mask.masks.detector.report.drawing import COLOURS, draw_faces
 from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation, PhotographView
 from tinygrad_mask.masks.detector.training.batches import DetectorBatches
@@ -79,6 +79,50 @@ def test_it_finds_what_it_was_trained_on(trained):
             right += bool(near) and near[0].label == LABELS[label]
     assert found >= 18
     assert right >= 16
+
+
+def test_a_second_look_finds_faces_too_large_for_the_first(trained):
+    """Each face once, although both looks see those of a size between."""
+    rng = np.random.default_rng(7)
+    one = Detector(trained.model, SMALL, InputSettings(640, coarse_long_side=0))
+    two = Detector(trained.model, SMALL, InputSettings(640, 2.0, 160, 60.0, 12.0))
+    found = {one: 0, two: 0}
+    for _ in range(5):
+        view = photograph(rng)
+        image = view.image.resize((640, 480), Image.Resampling.NEAREST)
+        for detector in found:
+            faces = detector.detect(image, confidence=0.0, least_score=0.2)
+            for box in 4 * view.boxes:
+                near = [f for f in faces if np.abs(np.array(f.box) - box).max() < 24]
+                assert len(near) <= 1
+                found[detector] += len(near)
+    assert found[two] >= 9
+    assert found[one] <= 5
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        ((400, 200), [(800, 400), (256, 128)]),
+        ((1600, 1200), [(800, 600), (256, 192)]),
+        ((200, 100), [(400, 200)]),  # 256 pixels would show what 400 do
+        ((1, 3000), [(1, 800), (1, 256)]),
+        ((1, 1), [(2, 2)]),
+    ],
+)
+def test_looks(size, sizes):
+    looks = InputSettings().looks(*size)
+    assert [look.size(*size) for look in looks] == sizes
+    assert looks[0].least == 0
+    assert looks[-1].most == np.inf
+    if len(looks) == 2:
+        assert looks[0].most / looks[0].scale > looks[1].least / looks[1].scale  # no gap between
+
+
+@pytest.mark.parametrize("wrong", [{"long_side": 0}, {"most_enlarged": 0}, {"largest_face": -1}])
+def test_input_settings_refuse_what_is_not_positive(wrong):
+    with pytest.raises(ValueError, match="expected sizes above 0"):
+        InputSettings(**wrong)
 
 
 def test_paths_images_and_arrays_of_either_order_are_the_same(trained, tmp_path):

@@ -16,7 +16,8 @@ from tinygrad_mask.masks.detector import predict_command
 from tinygrad_mask.masks.detector.inference.whole_pictures import FaceFinder
 from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
 from tinygrad_mask.masks.detector.network.decoding import Detections
-from tinygrad_mask.masks.detector.network.detector import Detector, InputSettings
+from tinygrad_mask.masks.detector.network.detector import Detector
+from tinygrad_mask.masks.detector.network.input import InputSettings
 
 
 class EllipseFinder(Detector):

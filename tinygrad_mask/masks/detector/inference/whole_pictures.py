@@ -32,7 +32,7 @@ from PIL import Image
 from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.detector.network.decoding import Detections
 from tinygrad_mask.masks.detector.network.detector import LEAST_SCORE, Detector
-from tinygrad_mask.masks.detector.training.augmentation import GREY
+from tinygrad_mask.masks.detector.network.input import GREY
 
 FILLS = 0.7
 """The share of a picture's longer side from which on a face fills the picture."""

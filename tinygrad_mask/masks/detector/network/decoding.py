@@ -1,5 +1,6 @@
 """From the network's output map to boxes, and back from cells to pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,21 @@ def decode(output: NDArray[np.float32], least_score: float, most: int = 1000) ->
     scores = score[rows, columns]
     labels = np.exp(cells[:, LABEL] - cells[:, LABEL].max(axis=1, keepdims=True))
     labels /= labels.sum(axis=1, keepdims=True)
-    return Detections(boxes, scores, labels)[nms(boxes, scores, NMS_THRESHOLD)]
+    return without_doubles(Detections(boxes, scores, labels))
+
+
+def join(parts: Sequence[Detections]) -> Detections:
+    """Return all the faces of several looks at one photograph, in no order."""
+    return Detections(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def without_doubles(found: Detections) -> Detections:
+    """Return the faces that non-maximum suppression keeps, most certain first."""
+    return found[nms(found.boxes, found.scores, NMS_THRESHOLD)]
 
 
 def cell_boxes(

@@ -9,17 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tinygrad_mask import Tensor, no_grad, serialization
+from tinygrad_mask import Tensor, serialization
+from tinygrad_mask.compiler import CompiledModel
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.crops import crop_face
 from tinygrad_mask.masks.detector.network.architecture import (
-    LARGEST_STRIDE,
     STRIDE,
     DetectorArchitecture,
     FaceDetector,
 )
-from tinygrad_mask.masks.detector.network.decoding import Detections, decode
-from tinygrad_mask.masks.detector.training.augmentation import GREY
+from tinygrad_mask.masks.detector.network.decoding import (
+    Detections,
+    decode,
+    join,
+    without_doubles,
+)
+from tinygrad_mask.masks.detector.network.input import InputSettings, Look, network_input
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
@@ -53,23 +58,6 @@ masks worn improperly are taken for proper ones.
     recall of `improper`    0.28   0.40   0.46   0.53   0.56   0.55   0.55   0.54
     recall of `none`        0.87   0.91   0.90   0.89   0.91   0.92   0.92   0.93
 """
-
-
-@dataclass(frozen=True)
-class InputSettings:
-    """How a photograph is resized before the network sees it; part of the model.
-
-    Its longer side becomes `long_side` pixels, but it is never enlarged by more than
-    `most_enlarged`: beyond that there is nothing more to see.
-    """
-
-    long_side: int = 800
-    most_enlarged: float = 2.0
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Return (width, height) in pixels to which a photograph is resized."""
-        scale = min(self.long_side / max(width, height), self.most_enlarged)
-        return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 UNSURE, TOO_SMALL = "unsure", "too small"
@@ -127,6 +115,7 @@ class Detector:
         self.settings = settings
         self.classifier = classifier
         self.trained_on = trained_on
+        self._compiled: CompiledModel | None = None
 
     def detect(
         self,
@@ -150,28 +139,12 @@ class Detector:
 
     def find(self, image: Image.Image, least_score: float) -> Detections:
         """Return the faces in an RGB image down to a score, in its pixels, clipped to it."""
-        width, height = self.settings.size(*image.size)
-        enlarged = width > image.width
-        resized = image.resize(
-            (width, height),
-            Image.Resampling.BICUBIC if enlarged else Image.Resampling.BILINEAR,
-            reducing_gap=2.0,
-        )
-        # On plain grey, to multiples of the largest stride.
-        rows, columns = (-(-n // LARGEST_STRIDE) * LARGEST_STRIDE for n in (height, width))
-        pixels = np.full((1, rows, columns, 3), GREY, np.float32)
-        pixels[0, :height, :width] = np.asarray(resized)
         device = next(parameter.device for parameter in self.model.parameters())
-        self.model.eval()
-        with no_grad():
-            output = self.model(Tensor.from_array(scale_pixels(pixels)).to(device)).numpy()[0]
-        output = output[: -(-height // STRIDE), : -(-width // STRIDE)]
-        found = decode(output, least_score)
-        factor = np.tile([image.width / width, image.height / height], 2).astype(np.float32)
-        limits = np.tile(np.array(image.size, np.float32), 2)
-        boxes = np.clip(found.boxes * factor, 0, limits)
-        inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-        found = Detections(boxes, found.scores, found.labels)[inside]
+        looks = [
+            self._look(image, look, least_score, device)
+            for look in self.settings.looks(*image.size)
+        ]
+        found = looks[0] if len(looks) == 1 else without_doubles(join(looks))
         if self.classifier is None or not len(found):
             return found
         crops = [
@@ -179,6 +152,23 @@ class Detector:
         ]
         second = self.classifier.probabilities(np.stack(crops), device)
         return Detections(found.boxes, found.scores, (found.labels + second) / np.float32(2))
+
+    def _look(self, image: Image.Image, look: Look, least_score: float, device: str) -> Detections:
+        """Return the faces that are seen at one size, in pixels of the photograph."""
+        width, height = look.size(*image.size)
+        self.model.eval()
+        if self._compiled is None or self._compiled.model is not self.model:
+            self._compiled = CompiledModel(self.model)
+        pixels = Tensor.from_array(network_input(image, (width, height))).to(device)
+        output = self._compiled(pixels).numpy()[0]
+        found = decode(output[: -(-height // STRIDE), : -(-width // STRIDE)], least_score)
+        side = (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1)
+        found = found[(side >= look.least) & (side < look.most)]
+        factor = np.tile([image.width / width, image.height / height], 2).astype(np.float32)
+        limits = np.tile(np.array(image.size, np.float32), 2)
+        boxes = np.clip(found.boxes * factor, 0, limits)
+        inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        return Detections(boxes, found.scores, found.labels)[inside]
 
     # --- files ------------------------------------------------------------------------------
 
@@ -233,11 +223,6 @@ def answers(
         corners = (left, top, right, bottom)
         faces.append(DetectedFace(corners, float(score), label, probability, by_name, answer))
     return faces
-
-
-def scale_pixels(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale pixels from 0 to 255 to what the network takes, about -2 to 2."""
-    return (pixels - np.float32(127.5)) / np.float32(63.75)
 
 
 def _to_image(image: str | Path | Image.Image | NDArray[np.uint8], bgr: bool) -> Image.Image:

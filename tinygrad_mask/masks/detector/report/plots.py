@@ -18,7 +18,7 @@ from tinygrad_mask.masks.detector.evaluation.mistakes import (
     missed_faces,
 )
 from tinygrad_mask.masks.detector.network.detector import LEAST_SCORE
-from tinygrad_mask.masks.detector.training.augmentation import GREY
+from tinygrad_mask.masks.detector.network.input import GREY
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.report.curves import draw_curve, finish_curves
 from tinygrad_mask.masks.report.style import (

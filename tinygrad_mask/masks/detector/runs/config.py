@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture
-from tinygrad_mask.masks.detector.network.detector import InputSettings
+from tinygrad_mask.masks.detector.network.input import InputSettings
 from tinygrad_mask.masks.detector.training.recipe import DetectorRecipe
 from tinygrad_mask.masks.errors import UsageError
 

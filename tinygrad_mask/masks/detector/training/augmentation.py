@@ -13,9 +13,7 @@ from PIL import Image
 
 from tinygrad_mask.data import Dataset
 from tinygrad_mask.masks.detector.network.architecture import LARGEST_STRIDE
-
-GREY = 114
-"""The grey value of what lies outside of a photograph, in training and in detection."""
+from tinygrad_mask.masks.detector.network.input import GREY
 
 _MIRROR, _COLOUR, _NOISE, _GREYSCALE = 0.5, 0.8, 0.15, 0.05  # probabilities
 _ON_A_FACE = 0.7  # the probability that a crop is laid about a face rather than anywhere

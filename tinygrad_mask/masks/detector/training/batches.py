@@ -11,7 +11,7 @@ from PIL import Image
 
 from tinygrad_mask.data import DataLoader, Dataset
 from tinygrad_mask.masks.datasets.records import Photograph
-from tinygrad_mask.masks.detector.network.detector import scale_pixels
+from tinygrad_mask.masks.detector.network.input import scale_pixels
 from tinygrad_mask.masks.detector.training.augmentation import (
     DetectorAugmentation,
     PhotographView,
