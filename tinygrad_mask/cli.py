@@ -55,7 +55,7 @@ COMMANDS = {
     ),
     "export": (
         "write a model for another runtime",
-        f"{_CLASSIFIER}.model_commands:add_export_arguments",
+        "tinygrad_mask.masks.export_command:add_export_arguments",
     ),
     "kernels": (
         "say which kernels are in use on this machine",

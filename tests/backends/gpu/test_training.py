@@ -23,6 +23,11 @@ from tinygrad_mask.masks.classifier.network.classifier import Classifier, Normal
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES, slides_objective
 from tinygrad_mask.masks.classifier.training.trainer import Task, recipe_trainer
 from tinygrad_mask.masks.crops import CropSettings
+from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
+from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation
+from tinygrad_mask.masks.detector.training.recipe import DetectorRecipe
+from tinygrad_mask.masks.detector.training.trainer import DetectorTrainer
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.training import TrainingDivergedError
 
@@ -75,6 +80,27 @@ def test_three_steps_lose_what_they_lose_on_the_cpu(backend, kind):
     expected = losses(kind, "cpu")
     assert expected[2] < expected[0]
     np.testing.assert_allclose(losses(kind, backend), expected, rtol=1e-4)
+
+
+def detector_losses(device):
+    """Train a detector three steps on drawn photographs; return each step's loss and its parts."""
+    architecture = DetectorArchitecture(channels=(4, 6, 8, 8, 8), depths=(1, 1, 1, 1), head=6)
+    model = FaceDetector(architecture, np.random.default_rng(1)).to(device)
+    recipe = DetectorRecipe(
+        epochs=3,
+        steps_per_epoch=1,
+        batch_size=2,
+        augmentation=DetectorAugmentation(size=64, long_side=(80, 160)),
+    )
+    history = DetectorTrainer(model, synthetic_photographs(4, 0), recipe, seed=0).run()
+    return [[row[name] for name in ("loss", "heat", "box", "label")] for row in history]
+
+
+@each_backend(instruction_sets=False)
+def test_three_steps_of_the_detector_lose_what_they_lose_on_the_cpu(backend):
+    expected = detector_losses("cpu")
+    assert all(part > 0 for row in expected for part in row)
+    np.testing.assert_allclose(detector_losses(backend), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

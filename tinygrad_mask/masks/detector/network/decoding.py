@@ -14,6 +14,9 @@ LOG_DISTANCE = (-4.0, 5.5)
 NMS_THRESHOLD = 0.45
 """The intersection over union from which on two boxes are taken for the same face."""
 
+MOST_CELLS = 1000
+"""How many cells are looked at before non-maximum suppression, the most certain ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -36,7 +39,7 @@ class Detections:
         return Detections(self.boxes[which], self.scores[which], self.labels[which])
 
 
-def decode(output: NDArray[np.float32], least_score: float, most: int = 1000) -> Detections:
+def decode(output: NDArray[np.float32], least_score: float, most: int = MOST_CELLS) -> Detections:
     """Return the faces in an output map (H, W, 8), in pixels of the network's input.
 
     A face is a cell whose probability is at least `least_score` and the highest among its eight

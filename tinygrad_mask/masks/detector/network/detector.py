@@ -35,7 +35,8 @@ from tinygrad_mask.masks.model_files import (
     read_model,
 )
 
-_FORMAT = "tinygrad_mask detector 1"
+DETECTOR_FORMAT = "tinygrad_mask detector 1"
+"""The format that a detector's file names in its metadata."""
 
 PRETRAINED_FILE = Path(__file__).with_name("pretrained.safetensors")
 """The weights that ship with the package."""
@@ -172,17 +173,21 @@ class Detector:
 
     # --- files ------------------------------------------------------------------------------
 
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write weights and metadata to a safetensors file; see `serialization.save`."""
-        metadata = {
-            "format": _FORMAT,
+    def metadata(self) -> dict[str, str]:
+        """Return all but the weights, as texts by name."""
+        content = {
+            "format": DETECTOR_FORMAT,
             "labels": json.dumps(LABELS),
             "architecture": json.dumps(asdict(self.architecture)),
             "input": json.dumps(asdict(self.settings)),
         }
         if self.trained_on is not None:
-            metadata["trained_on"] = hashes_to_text(self.trained_on)
-        serialization.save(path, self.model.state_dict(), metadata, overwrite=overwrite)
+            content["trained_on"] = hashes_to_text(self.trained_on)
+        return content
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write weights and metadata to a safetensors file; see `serialization.save`."""
+        serialization.save(path, self.model.state_dict(), self.metadata(), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, classifier: Classifier | None = None) -> "Detector":
@@ -192,7 +197,7 @@ class Detector:
         detector.
         """
         path, arrays, metadata = read_model(path, PRETRAINED_FILE)
-        check_format(path, metadata, _FORMAT)
+        check_format(path, metadata, DETECTOR_FORMAT)
         try:
             if json.loads(metadata["labels"]) != list(LABELS):
                 raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")

@@ -11,6 +11,8 @@ from tinygrad_mask.masks.detector.network.architecture import LARGEST_STRIDE
 GREY = 114
 """The grey value of what lies outside of a photograph, in training and in detection."""
 
+PIXEL_MEAN, PIXEL_SCALE = 127.5, 63.75
+"""What is subtracted from pixels of 0 to 255, and what the rest is divided by."""
 
 _MUCH_SMALLER = 0.6  # a second look at a size beyond this share of the first shows nothing new
 
@@ -90,4 +92,4 @@ def network_input(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float
 
 def scale_pixels(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale pixels from 0 to 255 to what the network takes, about -2 to 2."""
-    return (pixels - np.float32(127.5)) / np.float32(63.75)
+    return (pixels - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_SCALE)
