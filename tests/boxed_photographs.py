@@ -1,6 +1,24 @@
 """Photographs with boxes as a folder on disk."""
 
+from itertools import count
+
+from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+
 NAMES = {"proper": "with_mask", "improper": "mask_weared_incorrect", "none": "without_mask"}
+
+
+def has_boxes(photograph):
+    """Whether the photograph shows faces in a scene; a close-up is one face that fills it."""
+    return all(face.box is not None for face in photograph.faces)
+
+
+def boxed_photographs(number, seed):
+    """Return the first so many drawn photographs whose faces have boxes."""
+    for drawn in count(number):
+        found = [p for p in synthetic_photographs(drawn, seed) if has_boxes(p)]
+        if len(found) == number:
+            return found
+    return []
 
 
 def write_voc(folder, photographs, *, enlarged=1):

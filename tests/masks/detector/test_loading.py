@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boxed_photographs import write_voc
+from boxed_photographs import boxed_photographs, has_boxes, write_voc
 
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.detector.runs.loading import load_photographs
@@ -12,7 +12,7 @@ from tinygrad_mask.masks.errors import UsageError
 
 
 def test_copies_by_pixels_and_by_name_have_one_group(tmp_path):
-    photographs = synthetic_photographs(4, 5)
+    photographs = boxed_photographs(4, 5)
     plain = write_voc(tmp_path / "plain", photographs)
     large = write_voc(tmp_path / "large", photographs[:3], enlarged=2)
     # Of the same name as the plain folder's third photograph, but with other pixels.
@@ -28,7 +28,7 @@ def test_copies_by_pixels_and_by_name_have_one_group(tmp_path):
 
 
 def test_what_cannot_be_learned_from_is_left_out_and_told(tmp_path, caplog):
-    folder = write_voc(tmp_path / "voc", synthetic_photographs(3, 5))
+    folder = write_voc(tmp_path / "voc", boxed_photographs(3, 5))
     (folder / "images" / "0.png").write_bytes(b"no picture")
     annotation = folder / "annotations" / "1.xml"
     outside = "<object><name>with_mask</name><bndbox><xmin>900</xmin><ymin>900</ymin>"
@@ -56,11 +56,16 @@ def test_faces_without_boxes_are_refused(tmp_path):
         load_photographs([str(tmp_path)], seed=0)
 
 
-def test_drawn_photographs_are_read_as_they_are():
-    data = load_photographs(["synthetic:3"], seed=7)
-    drawn = synthetic_photographs(3, 7)
-    for photograph, expected in zip(data.photographs, drawn, strict=True):
+def test_drawn_photographs_are_read_as_they_are_but_for_close_ups():
+    data = load_photographs(["synthetic:12"], seed=7)
+    drawn = synthetic_photographs(12, 7)
+    scenes = [photograph for photograph in drawn if has_boxes(photograph)]
+    assert 0 < len(scenes) < 12
+    for photograph, expected in zip(data.photographs, scenes, strict=True):
         assert photograph.faces == expected.faces
         assert photograph.source == "synthetic"
         assert photograph.ignored == ()
         assert (np.asarray(photograph.open()) == np.asarray(expected.open())).all()
+    assert data.issues.counts() == {
+        "photograph with a face that has no box": 12 - len(scenes),
+    }
