@@ -16,8 +16,8 @@ from tinygrad_mask.masks.detector.network.architecture import (
     FaceDetector,
 )
 from tinygrad_mask.masks.detector.network.decoding import decode
-from tinygrad_mask.masks.detector.network.detector import Detector, InputSettings, scale_pixels
-from tinygrad_mask.masks.detector.training.augmentation import GREY
+from tinygrad_mask.masks.detector.network.detector import Detector
+from tinygrad_mask.masks.detector.network.input import GREY, InputSettings, scale_pixels
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

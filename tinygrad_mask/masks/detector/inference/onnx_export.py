@@ -1,13 +1,13 @@
 """A detector as an ONNX graph with its decoding, for runtimes that know nothing of this framework.
 
-The graph is one look at a photograph, as `InputSettings.looks` has them: `Detector.find` resizes the
-photograph for each look and joins what they find. The input `image` is uint8 (H, W, 3), RGB, of any
-size. The input `least_score` is the score, float32 (), down to which faces
-are wanted. The outputs, most certain first, are `boxes`, float32 (N, 4), x1, y1, x2, y2 in pixels
-of `image`, not clipped to it; `scores` (N,), the probabilities of a face; and `labels` (N, 3), the
-probabilities of each of `LABELS` if there is one. Grey round the image, scaling of the pixels, the
-choice of cells and non-maximum suppression are part of the graph; the second stage, if the detector
-has one, is not. Its metadata are those of the detector's file.
+The graph is one look at a photograph: `Detector.find` resizes the photograph for each of
+`InputSettings.looks`, and joins what they find. The input `image` is uint8 (H, W, 3), RGB, of any
+size; the input `least_score` is the score, float32 (), down to which faces are wanted. The outputs,
+most certain first, are `boxes`, float32 (N, 4), x1, y1, x2, y2 in pixels of `image`, not clipped to
+it; `scores` (N,), the probabilities of a face; and `labels` (N, 3), the probabilities of each of
+`LABELS` if there is one. Grey round the image, scaling of the pixels, the choice of cells and
+non-maximum suppression are part of the graph; the second stage, if the detector has one, is not.
+Its metadata are those of the detector's file.
 """
 
 import numpy as np
