@@ -377,7 +377,9 @@ class TestVideos:
             stream = container.add_stream("mpeg4", rate=10)
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
             container.start_encoding()
-        names = ["empty.mp4", "text.mkv", "sound.mkv", "frameless.avi"]
+        good = Path("good.mp4").read_bytes()
+        Path("cut.mp4").write_bytes(good[: len(good) // 2])  # its index is at the end
+        names = ["empty.mp4", "text.mkv", "sound.mkv", "frameless.avi", "cut.mp4"]
         assert detect(*names, "good.mp4", "--out", "out") == 1
         captured = capsys.readouterr()
         assert captured.out.splitlines()[-1].startswith("good.mp4: 4 frames")
