@@ -1,8 +1,8 @@
 """Decide whether a picture is a photograph of faces or one face that fills it.
 
-The detector is trained on photographs: a face that fills a large picture is larger than any that it
-has seen. So it looks twice, the first time at the picture reduced to `_REDUCED` pixels, in the
-middle of a grey frame, where such a face is an ordinary one:
+The detector is trained on photographs: a face that fills a picture is cut off at its edges, and
+larger than those that it has seen. So the picture is first reduced to `_REDUCED` pixels and put in
+the middle of a grey frame, where such a face is an ordinary one:
 
 1. A picture of at most `SMALLEST_PHOTOGRAPH` pixels is one face.
 2. If the most certain face of the reduced picture spans at least `FILLS` of its longer side, the
@@ -16,11 +16,11 @@ Measured with the detector of 28 November 2026 and its least score, in shares of
     pictures of                           n   the whole   one box   several   no face
     a face (chandrikadeb7)               80        0.71      0.25      0.04      0.00
     a face, enlarged to 700 pixels       20        0.65      0.30      0.05      0.00
-    people (Larxel)                      40        0.00      0.25      0.75      0.00
-    people (ILC 2021, not trained on)    40        0.05      0.50      0.45      0.00
+    people (Larxel)                      40        0.00      0.30      0.70      0.00
+    people (ILC 2021, not trained on)    40        0.05      0.55      0.40      0.00
     no face, parts of these two          66        0.06      0.24      0.12      0.58
 
-Two of Larxel's photographs with one box have two faces, and one of ILC's taken as a whole.
+One of Larxel's photographs with one box has two faces, and one of ILC's taken as a whole.
 Of chandrikadeb7's pictures 0.925 are given the right one of its two classes, as many as if the
 classifier is always given all of the picture.
 """
