@@ -44,7 +44,10 @@ def test_links_lead_somewhere():
         assert (Path(__file__).parents[1] / link).exists(), link
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "detect", "export"])
+@pytest.mark.parametrize(
+    "command",
+    ["train", "evaluate", "predict", "detect", "train-detector", "evaluate-detector", "export"],
+)
 def test_the_options_it_names_exist(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

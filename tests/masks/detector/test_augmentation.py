@@ -1,12 +1,18 @@
 """Augmentation keeps the boxes on the faces: painted rectangles are where the boxes say."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from tinygrad_mask.masks.detector.training import augmentation
 from tinygrad_mask.masks.detector.training.augmentation import (
     DetectorAugmentation,
     PhotographView,
+    TrainingImage,
     draw_image,
     mirror,
     random_crop,
@@ -71,10 +77,10 @@ def test_mirroring_moves_boxes_with_the_pixels_and_undoes_itself():
 def test_mosaics_hold_the_faces_of_four_crops_where_they_are():
     photograph = painted()
     rng = np.random.default_rng(2)
-    settings = DetectorAugmentation(size=256, long_side=(140, 140), mosaic=1.0)
+    drawing = DetectorAugmentation(size=256, long_side=(140, 140), mosaic=1.0)
     quarters = set()
     for _ in range(40):
-        image = draw_image([photograph], settings, rng)
+        image = draw_image([photograph], drawing, rng)
         assert image.pixels.shape == (256, 256, 3)
         assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
         centres = (image.boxes[:, :2] + image.boxes[:, 2:]) / 2 // 128
@@ -82,6 +88,28 @@ def test_mosaics_hold_the_faces_of_four_crops_where_they_are():
         # No box crosses into another quarter.
         assert (image.boxes[:, :2] // 128 == np.ceil(image.boxes[:, 2:] / 128) - 1).all()
     assert len(quarters) == 4
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60, deadline=None)
+def test_every_training_image_has_its_boxes_on_the_faces(seed, mosaic):
+    drawing = DetectorAugmentation(size=256, long_side=(120, 600), mosaic=mosaic)
+    with mock.patch.object(augmentation, "_change_colours", lambda pixels, rng: pixels):
+        image = draw_image([painted(), painted(2)], drawing, np.random.default_rng(seed))
+    # The other crops of a mosaic may have the same colour next to a box.
+    side = 128 if mosaic else 256
+    for top in range(0, 256, side):
+        for left in range(0, 256, side):
+            boxes = image.boxes - np.array([left, top, left, top], np.float32)
+            inside = ((boxes >= 0) & (boxes <= side)).all(axis=1)
+            assert_boxes_on_rectangles(
+                TrainingImage(
+                    image.pixels[top : top + side, left : left + side],
+                    boxes[inside],
+                    image.labels[inside],
+                    image.ignored,
+                )
+            )
 
 
 def test_faces_cut_in_half_are_ignored_not_background():
