@@ -20,6 +20,7 @@
 #include "parallel.h"
 #include "scratch.h"
 #include "simd.h"
+#include "sums.h"
 
 namespace {
 
@@ -135,6 +136,29 @@ struct Strips {
         });
     }
 
+    // Call first(image, strip, scratch) for all strips, then combine(image) for each image, then
+    // last(image, strip, scratch) for all strips. Images of which a thread has whole ones, and which fit
+    // in its L2 cache together with the other array that is read, are taken one after the other.
+    template <class First, class Combine, class Last>
+    void in_phases(long n, long tables, First first, Combine combine, Last last) const {
+        if (n >= get_num_threads() && 2 * pixels * c * long(sizeof(T)) <= 3 << 18) {
+            for_each_range(n, 1 + (1 << 14) / (pixels * c), [&](long begin, long end) {
+                Scratch<T> scratch(tables * length);
+                for (long image = begin; image < end; image++) {
+                    for (long k = 0; k < strips; k++) first(image, k, static_cast<T*>(scratch));
+                    combine(image);
+                    for (long k = 0; k < strips; k++) last(image, k, static_cast<T*>(scratch));
+                }
+            });
+            return;
+        }
+        for_each(n, tables, first);
+        for_each_range(n, 1 + (1 << 12) / (strips * c), [&](long begin, long end) {
+            for (long image = begin; image < end; image++) combine(image);
+        });
+        for_each(n, tables, last);
+    }
+
     long pixels_of(long k) const { return std::min(strip, pixels - k * strip); }
     long offset(long image, long k) const { return (image * pixels + k * strip) * c; }
 
@@ -145,33 +169,42 @@ struct Strips {
         for (long i = c; i < length; i++) table[i] = table[i - c];
     }
 
-    // Call f(offset, line, get, put) for each vector of a strip; `line` is its place in the line.
-    template <class F>
-    void for_vectors(long k, F f) const {
-        const long size = pixels_of(k) * c;
-        for (long begin = 0; begin < size; begin += length)
-            for_each_vector<T>(std::min(length, size - begin), [=](long i, auto get, auto put) {
-                f(begin + i, i, get, put);
-            });
-    }
-
-    // The sums over the lines of a strip of term(offset, line, get), of each place in a line.
-    template <class Term>
-    void sum_lines(long k, Term term, T* sums) const {
+    // Call f(offset, constants, get, put) for each vector of a strip, where constants(place, get) gives
+    // those of its place in a line: they stay in registers over many lines.
+    template <class Constants, class F>
+    void for_vectors(long k, Constants constants, F f) const {
+        constexpr int count = vector_bytes == 64 ? 4 : 2;  // vectors of a line at a time
         const long size = pixels_of(k) * c, whole = size - size % length;
-        const long group = 16 * length;  // short sums of short sums round less than a long one
-        for_each_vector<T>(length, [=](long i, auto get, auto put) {
-            Vector<T> sum{};
-            for (long first = 0; first < whole; first += group) {
-                Vector<T> part{};
-                for (long begin = first; begin < std::min(whole, first + group); begin += length)
-                    part += term(begin + i, i, get);
-                sum += part;
-            }
-            put(sums + i, sum);
+        const auto whole_load = [](const T* p) { return load(p); };
+        const auto whole_store = [](T* p, Vector<T> v) { store(p, v); };
+        long place = 0;
+        for (; place + count * lanes<T> <= length; place += count * lanes<T>) {
+            decltype(constants(place, whole_load)) kept[count];
+            for (int v = 0; v < count; v++) kept[v] = constants(place + v * lanes<T>, whole_load);
+            for (long begin = place; begin < whole; begin += length)
+                for (int v = 0; v < count; v++)
+                    f(begin + v * lanes<T>, kept[v], whole_load, whole_store);
+        }
+        for_each_vector<T>(length - place, [=](long i, auto get, auto put) {
+            const auto kept = constants(place + i, get);
+            for (long begin = place + i; begin < whole; begin += length) f(begin, kept, get, put);
         });
         for_each_vector<T>(size - whole, [=](long i, auto get, auto put) {
-            put(sums + i, get(sums + i) + term(whole + i, i, get));
+            f(whole + i, constants(i, get), get, put);
+        });
+    }
+
+    // The sums over the lines of a strip of term(offset, place, get), of each place in a line; term
+    // gives an array of N vectors.
+    template <size_t N, class Term>
+    void sum_lines(long k, Term term, const std::array<T*, N>& sums) const {
+        const long size = pixels_of(k) * c, whole = size - size % length;
+        sum_columns<T>(length, 0, whole, length, [=](long begin, long i, auto get) {
+            return term(begin + i, i, get);
+        }, sums);
+        for_each_vector<T>(size - whole, [=](long i, auto get, auto put) {
+            const std::array<Vector<T>, N> found = term(whole + i, i, get);
+            for (size_t n = 0; n < N; n++) put(sums[n] + i, get(sums[n] + i) + found[n]);
         });
     }
 
@@ -195,38 +228,41 @@ void images_forward(const GroupNormShape& shape, const T* x, const T* weight, co
                     double eps, T* y, T* mean, T* inverse_std) {
     const Strips<T> s(shape);
     Scratch<double> moments(shape.n * s.strips * s.groups * 2);  // mean and squares of each strip
-    s.for_each(shape.n, 2, [&](long image, long k, T* scratch) {
+    const auto find_moments = [&](long image, long k, T* scratch) {
         const T* from = x + s.offset(image, k);
         T *sums = scratch, *center = scratch + s.length;
         double* found = moments + (image * s.strips + k) * s.groups * 2;
         const double count = double(s.pixels_of(k) * s.width);
-        s.sum_lines(k, [=](long i, long, auto get) { return get(from + i); }, sums);
+        const auto value = [=](long i, long, auto get) {
+            return std::array<Vector<T>, 1>{get(from + i)};
+        };
+        s.template sum_lines<1>(k, value, {sums});
         for (long g = 0; g < s.groups; g++) found[2 * g] = s.of_group(sums, g) / count;
         s.fill(center, [&](long, long g) { return T(found[2 * g]); });
-        s.sum_lines(k, [=](long i, long line, auto get) {
+        const auto square = [=](long i, long line, auto get) {
             const Vector<T> d = get(from + i) - get(center + line);
-            return d * d;
-        }, sums);
+            return std::array<Vector<T>, 1>{d * d};
+        };
+        s.template sum_lines<1>(k, square, {sums});
         for (long g = 0; g < s.groups; g++) found[2 * g + 1] = s.of_group(sums, g);
-    });
-    for_each_range(shape.n, 1 + (1 << 12) / (s.strips * s.groups), [&](long begin, long end) {
-        for (long image = begin; image < end; image++)
-            for (long g = 0; g < s.groups; g++) {
-                const double* found = moments + (image * s.strips * s.groups + g) * 2;
-                const double pixels = double(s.pixels);
-                double center = 0, squares = 0;
-                for (long k = 0; k < s.strips; k++)
-                    center += double(s.pixels_of(k)) / pixels * found[k * s.groups * 2];
-                for (long k = 0; k < s.strips; k++) {
-                    const double d = found[k * s.groups * 2] - center;
-                    squares += found[k * s.groups * 2 + 1] + double(s.pixels_of(k) * s.width) * d * d;
-                }
-                mean[image * s.groups + g] = T(center);
-                inverse_std[image * s.groups + g] =
-                    T(1 / std::sqrt(squares / (pixels * double(s.width)) + eps));
+    };
+    const auto combine = [&](long image) {
+        for (long g = 0; g < s.groups; g++) {
+            const double* found = moments + (image * s.strips * s.groups + g) * 2;
+            const double pixels = double(s.pixels);
+            double center = 0, squares = 0;
+            for (long k = 0; k < s.strips; k++)
+                center += double(s.pixels_of(k)) / pixels * found[k * s.groups * 2];
+            for (long k = 0; k < s.strips; k++) {
+                const double d = found[k * s.groups * 2] - center;
+                squares += found[k * s.groups * 2 + 1] + double(s.pixels_of(k) * s.width) * d * d;
             }
-    });
-    s.for_each(shape.n, 3, [&](long image, long k, T* scratch) {
+            mean[image * s.groups + g] = T(center);
+            inverse_std[image * s.groups + g] =
+                T(1 / std::sqrt(squares / (pixels * double(s.width)) + eps));
+        }
+    };
+    const auto normalise = [&](long image, long k, T* scratch) {
         const T* from = x + s.offset(image, k);
         T* to = y + s.offset(image, k);
         T *center = scratch, *scale = center + s.length, *shift = scale + s.length;
@@ -234,10 +270,14 @@ void images_forward(const GroupNormShape& shape, const T* x, const T* weight, co
         s.fill(center, [&](long, long g) { return m[g]; });
         s.fill(scale, [&](long c, long g) { return weight ? inverse[g] * weight[c] : inverse[g]; });
         s.fill(shift, [&](long c, long) { return bias ? bias[c] : T(0); });
-        s.for_vectors(k, [=](long i, long line, auto get, auto put) {
-            put(to + i, (get(from + i) - get(center + line)) * get(scale + line) + get(shift + line));
+        const auto constants = [=](long i, auto get) {
+            return std::array<Vector<T>, 3>{get(center + i), get(scale + i), get(shift + i)};
+        };
+        s.for_vectors(k, constants, [=](long i, const auto& of_line, auto get, auto put) {
+            put(to + i, (get(from + i) - of_line[0]) * of_line[1] + of_line[2]);
         });
-    });
+    };
+    s.in_phases(shape.n, 3, find_moments, combine, normalise);
 }
 
 template <class T>
@@ -248,51 +288,43 @@ void images_backward(const GroupNormShape& shape, const T* grad_output, const T*
     const long c = s.c, parts = shape.n * s.strips;
     // The sums of each strip and channel: of the gradient, and of the gradient times the normalised x.
     Scratch<T> sums(parts * 2 * c);
-    s.for_each(shape.n, 2, [&](long image, long k, T* scratch) {
+    // What each element of an image and group has in common, divided by their number.
+    Scratch<T> means(shape.n * s.groups * 2);
+    const auto add_up = [&](long image, long k, T* scratch) {
         const T *grad = grad_output + s.offset(image, k), *from = x + s.offset(image, k);
-        T *line_sums = scratch, *center = scratch + s.length;
+        T *line_grads = scratch, *line_products = line_grads + s.length;
+        T* center = line_products + s.length;
         T* bias_sums = sums + (image * s.strips + k) * 2 * c;
         T* weight_sums = bias_sums + c;
         const T *m = mean + image * s.groups, *inverse = inverse_std + image * s.groups;
         s.fill(center, [&](long, long g) { return m[g]; });
-        s.sum_lines(k, [=](long i, long, auto get) { return get(grad + i); }, line_sums);
-        for (long i = 0; i < c; i++) bias_sums[i] = T(s.of_channel(line_sums, i));
-        s.sum_lines(k, [=](long i, long line, auto get) {
-            return get(grad + i) * (get(from + i) - get(center + line));
-        }, line_sums);
-        for (long i = 0; i < c; i++)
-            weight_sums[i] = T(s.of_channel(line_sums, i) * double(inverse[i / s.width]));
-    });
-    for_each_range(c, 1 + (1 << 14) / (parts + 1), [&](long begin, long end) {
-        for (long i = begin; i < end; i++) {
-            double weight_total = 0, bias_total = 0;
-            for (long k = 0; k < parts; k++) {
-                bias_total += double(sums[k * 2 * c + i]);
-                weight_total += double(sums[(k * 2 + 1) * c + i]);
-            }
-            grad_weight[i] = T(weight_total), grad_bias[i] = T(bias_total);
+        const auto shares = [=](long i, long line, auto get) {
+            const Vector<T> g = get(grad + i);
+            return std::array<Vector<T>, 2>{g, g * (get(from + i) - get(center + line))};
+        };
+        s.template sum_lines<2>(k, shares, {line_grads, line_products});
+        for (long i = 0; i < c; i++) {
+            bias_sums[i] = T(s.of_channel(line_grads, i));
+            weight_sums[i] = T(s.of_channel(line_products, i) * double(inverse[i / s.width]));
         }
-    });
-    // What each element of an image and group has in common, divided by their number.
-    Scratch<T> means(shape.n * s.groups * 2);
-    for_each_range(shape.n, 1 + (1 << 12) / (s.strips * c), [&](long begin, long end) {
-        for (long image = begin; image < end; image++)
-            for (long g = 0; g < s.groups; g++) {
-                double common = 0, along = 0;
-                for (long k = 0; k < s.strips; k++) {
-                    const T* found = sums + (image * s.strips + k) * 2 * c;
-                    for (long i = g * s.width; i < (g + 1) * s.width; i++) {
-                        const double scale = weight ? double(weight[i]) : 1;
-                        common += scale * double(found[i]);
-                        along += scale * double(found[c + i]);
-                    }
+    };
+    const auto combine = [&](long image) {
+        for (long g = 0; g < s.groups; g++) {
+            double common = 0, along = 0;
+            for (long k = 0; k < s.strips; k++) {
+                const T* found = sums + (image * s.strips + k) * 2 * c;
+                for (long i = g * s.width; i < (g + 1) * s.width; i++) {
+                    const double scale = weight ? double(weight[i]) : 1;
+                    common += scale * double(found[i]);
+                    along += scale * double(found[c + i]);
                 }
-                const double count = double(s.pixels) * double(s.width);
-                means[(image * s.groups + g) * 2] = T(common / count);
-                means[(image * s.groups + g) * 2 + 1] = T(along / count);
             }
-    });
-    s.for_each(shape.n, 4, [&](long image, long k, T* scratch) {
+            const double count = double(s.pixels) * double(s.width);
+            means[(image * s.groups + g) * 2] = T(common / count);
+            means[(image * s.groups + g) * 2 + 1] = T(along / count);
+        }
+    };
+    const auto differentiate = [&](long image, long k, T* scratch) {
         const T *grad = grad_output + s.offset(image, k), *from = x + s.offset(image, k);
         T* to = grad_input + s.offset(image, k);
         T *center = scratch, *scale = center + s.length;
@@ -303,10 +335,25 @@ void images_backward(const GroupNormShape& shape, const T* grad_output, const T*
         s.fill(scale, [&](long i, long g) { return weight ? inverse[g] * weight[i] : inverse[g]; });
         s.fill(common, [&](long, long g) { return inverse[g] * found[2 * g]; });
         s.fill(along, [&](long, long g) { return inverse[g] * inverse[g] * found[2 * g + 1]; });
-        s.for_vectors(k, [=](long i, long line, auto get, auto put) {
-            put(to + i, get(grad + i) * get(scale + line) - get(common + line) -
-                            (get(from + i) - get(center + line)) * get(along + line));
+        const auto constants = [=](long i, auto get) {
+            return std::array<Vector<T>, 4>{get(center + i), get(scale + i), get(common + i),
+                                            get(along + i)};
+        };
+        s.for_vectors(k, constants, [=](long i, const auto& of_line, auto get, auto put) {
+            put(to + i, get(grad + i) * of_line[1] - of_line[2] -
+                            (get(from + i) - of_line[0]) * of_line[3]);
         });
+    };
+    s.in_phases(shape.n, 4, add_up, combine, differentiate);
+    for_each_range(c, 1 + (1 << 14) / (parts + 1), [&](long begin, long end) {
+        for (long i = begin; i < end; i++) {
+            double weight_total = 0, bias_total = 0;
+            for (long k = 0; k < parts; k++) {
+                bias_total += double(sums[k * 2 * c + i]);
+                weight_total += double(sums[(k * 2 + 1) * c + i]);
+            }
+            grad_weight[i] = T(weight_total), grad_bias[i] = T(bias_total);
+        }
     });
 }
 

@@ -5,26 +5,26 @@
 #include "channels.h"
 #include "parallel.h"
 #include "scratch.h"
+#include "sums.h"
 
 namespace {
 
-constexpr long group = 16;  // rows added in pairs of pairs
-constexpr long block = 16 * group;  // rows whose sum is kept in single precision
 constexpr long chunk = 1024;  // columns: their sums stay in the L1 cache
 
-// out[i] = the sum of up to `block` rows, `row_step` apart, in `columns` columns.
+// out[i] = the sum of up to `sum_block` rows, `row_step` apart, in `columns` columns; groups
+// of rows are added in pairs of pairs.
 template <class T>
-void sum_block(const T* x, long rows, long row_step, long columns, T* out) {
+void add_block(const T* x, long rows, long row_step, long columns, T* out) {
     for_each_channels<T>(columns, [=](long i, auto count) { put(out + i, Vector<T>{}, count); });
     long row = 0;
-    for (; row + group <= rows; row += group) {
+    for (; row + sum_group <= rows; row += sum_group) {
         const T* first = x + row * row_step;
         for_each_channels<T>(columns, [=](long i, auto count) {
-            Vector<T> sums[group];
+            Vector<T> sums[sum_group];
 #pragma GCC unroll 16
-            for (long k = 0; k < group; k++) sums[k] = get(first + k * row_step + i, count);
+            for (long k = 0; k < sum_group; k++) sums[k] = get(first + k * row_step + i, count);
 #pragma GCC unroll 4
-            for (long half = group / 2; half > 0; half /= 2)
+            for (long half = sum_group / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
                 for (long k = 0; k < half; k++) sums[k] += sums[k + half];
             put(out + i, get(out + i, count) + sums[0], count);
@@ -48,16 +48,16 @@ void sum_axis(long outer, long reduced, long inner, const T* x, T* y) {
     constexpr long least_width = 8 * lanes<T>;
     const long fold = std::clamp<long>(least_width / inner, 1, std::max<long>(reduced, 1));
     const long width = fold * inner, rows = reduced / fold;
-    const long blocks = std::max<long>((rows + block - 1) / block, 1);
+    const long blocks = std::max<long>((rows + sum_block - 1) / sum_block, 1);
     const long chunks = (width + chunk - 1) / chunk;
     Scratch<T> sums(outer * blocks * width);
-    const long elements = std::min(rows, block) * std::min(width, chunk);  // of a task
+    const long elements = std::min(rows, sum_block) * std::min(width, chunk);  // of a task
     for_each_range(outer * blocks * chunks, 1 + (1 << 15) / (elements + 1), [&](long begin, long end) {
         for (long task = begin; task < end; task++) {
             const long o = task / (blocks * chunks), k = task / chunks % blocks;
-            const long first = k * block, column = task % chunks * chunk;
-            sum_block<T>(x + (o * reduced + first * fold) * inner + column,
-                         std::min(block, rows - first), width, std::min(chunk, width - column),
+            const long first = k * sum_block, column = task % chunks * chunk;
+            add_block<T>(x + (o * reduced + first * fold) * inner + column,
+                         std::min(sum_block, rows - first), width, std::min(chunk, width - column),
                          sums + (o * blocks + k) * width + column);
         }
     });
