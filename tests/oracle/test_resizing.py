@@ -90,3 +90,16 @@ def test_second_derivatives_agree(name, backend):
         np.testing.assert_allclose(
             came.to("cpu").numpy(), right.detach().numpy(), rtol=1e-9, atol=1e-9
         )
+
+
+@pytest.mark.parametrize("channels", [1, 3, 20, 64])
+def test_an_infinite_gradient_stays_with_the_pixel_it_belongs_to(channels):
+    """A pixel that went elsewhere must not come back times 0, which of infinity is NaN."""
+    gradient = np.ones((1, 6, 6, channels), np.float32)
+    gradient[0, 2, 3] = np.inf
+    x = Tensor(np.zeros((1, 3, 3, channels), np.float32), requires_grad=True)
+    F.interpolate(x, scale_factor=2).backward(Tensor(gradient))
+    other = torch.zeros(1, channels, 3, 3, requires_grad=True)
+    resized = torch.nn.functional.interpolate(other, scale_factor=2)
+    resized.backward(torch.tensor(gradient.transpose(0, 3, 1, 2)))
+    np.testing.assert_array_equal(x.grad.numpy(), other.grad.permute(0, 2, 3, 1).numpy())
