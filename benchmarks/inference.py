@@ -1,10 +1,12 @@
-"""Time a classifier's answers against ONNX Runtime's, side by side.
+"""Time the networks' answers against ONNX Runtime's, side by side.
 
-From crops, uint8 (N, size, size, 3), to probabilities (N, 3): scaling, network, softmax, and with
-the shipped classifier (`classifier`) the mirror images too. `reference` is the convolutional
-network of training_step.py on 64 x 64 pixels. ONNX Runtime runs this package's own export with its
-default optimisations. Both must agree to 1e-4, else nothing is measured. Sides are processes that
-take turns, see side_by_side.py; figures are medians of a call.
+The classifiers go from crops, uint8 (N, size, size, 3), to probabilities (N, 3): scaling, network,
+softmax, and with the shipped classifier (`classifier`) the mirror images too. `reference` is the
+convolutional network of training_step.py on 64 x 64 pixels. `detector` is the shipped detector's
+network on N photographs of 400 x 267 pixels at the size of its first look, without resizing and
+decoding. ONNX Runtime runs this package's own export with its default optimisations. Both must
+agree to 1e-4, else nothing is measured. Sides are processes that take turns, see side_by_side.py;
+figures are medians of a call.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from side_by_side import (
     write_json,
 )
 
-NETWORKS = ("classifier", "reference")
+NETWORKS = ("classifier", "reference", "detector")
 BATCHES = (1, 8, 32, 128)
 MUST, AIM = 1.0, 0.7
 """What our time to ONNX Runtime's must be at most, and should be."""
@@ -73,6 +75,7 @@ def measure(arguments: argparse.Namespace, threads: int) -> dict[str, object]:
                 answers[name] = worker.call("answers")
             for name, answer in answers.items():
                 worst = float(np.abs(answer - answers["ours"]).max())
+                worst /= max(1.0, float(np.abs(answer).max()))
                 if not worst < 1e-4:
                     raise SystemExit(f"error: {network}: {name} differs by {worst:g}")
             times = take_turns(workers, arguments.rounds)

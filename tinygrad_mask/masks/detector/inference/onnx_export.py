@@ -36,7 +36,7 @@ def detector_to_onnx(detector: Detector) -> bytes:
 
     Raises `UsageError` if the package onnx is not installed.
     """
-    graph = OnnxGraph({FaceDetector: _network})
+    graph = OnnxGraph({FaceDetector: detector_network})
     types = graph.onnx.TensorProto
     height, width = (_extent(graph, axis) for axis in (0, 1))
     pixels = graph.node("Cast", "image", to=types.FLOAT)
@@ -68,7 +68,7 @@ def detector_to_onnx(detector: Detector) -> bytes:
     )
 
 
-def _network(graph: OnnxGraph, module: FaceDetector, value: OnnxValue) -> OnnxValue:
+def detector_network(graph: OnnxGraph, module: FaceDetector, value: OnnxValue) -> OnnxValue:
     """Add the network, as `FaceDetector.forward` computes it."""
 
     def double(of: OnnxValue) -> OnnxValue:
