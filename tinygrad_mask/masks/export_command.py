@@ -8,7 +8,7 @@ from tinygrad_mask.files import check_folder, write_file
 from tinygrad_mask.masks.classifier.network.classifier import PRETRAINED_FILE, Classifier
 from tinygrad_mask.masks.detector.network.detector import DETECTOR_FORMAT, Detector
 from tinygrad_mask.masks.labels import LABELS
-from tinygrad_mask.masks.model_files import MODEL_HELP, read_model
+from tinygrad_mask.masks.model_files import MODEL_HELP, PRETRAINED, read_model
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         action="store_true",
-        help="MODEL is a detector; for `pretrained`, of a file it is seen",
+        help=f"{PRETRAINED} is the shipped detector, not the classifier (of a file it is seen)",
     )
     parser.set_defaults(run=export_command)
 

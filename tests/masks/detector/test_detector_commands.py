@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,25 @@ class TestTraining:
             assert sorted(split[side]["plain"]) == sorted(split[side]["large"])
         content = json.loads((tmp_path / "run" / "metrics.json").read_text())
         assert content["photographs"] == len(split["validation"]["plain"])
+
+    def test_initial_weights_that_have_seen_what_is_judged_are_warned_of(
+        self, run, tmp_path, capsys
+    ):
+        detector = Detector.load(run)
+        seen = np.array([perceptual_hash(p.open()) for p in boxed_photographs(8, 4)])
+        parts = (detector.model, detector.architecture, detector.settings)
+        Detector(*parts, trained_on=seen).save(tmp_path / "all.safetensors")
+        Detector(*parts).save(tmp_path / "unknown.safetensors")
+        voc = write_voc(tmp_path / "voc", boxed_photographs(8, 4))
+        for name, message in (
+            ("all", r"all.safetensors was trained on (\d) of the \1 photographs judged: the fig"),
+            ("unknown", "unknown.safetensors does not say what it was trained on"),
+        ):
+            arguments = ["--data", str(voc), "--steps", "1", *STEPS, "--out", str(tmp_path / name)]
+            arguments += ["--initial", str(tmp_path / f"{name}.safetensors")]
+            assert cli.main(["train-detector", *arguments]) == 0
+            assert re.search(f"warning: .*{message}", capsys.readouterr().out)
+        assert Detector.load(tmp_path / "unknown").trained_on is None
 
     def test_initial_weights_are_taken_over_with_what_they_know(self, run, tmp_path):
         arguments = ["--data", "synthetic:8", "--seed", "4", "--steps", "1", *STEPS]

@@ -4,17 +4,25 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from boxed_photographs import boxed_photographs
 
 from tinygrad_mask import Tensor
 from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
+from tinygrad_mask.masks.detector.evaluation.judging import judge_detector
 from tinygrad_mask.masks.detector.network.architecture import DetectorArchitecture, FaceDetector
+from tinygrad_mask.masks.detector.network.detector import Detector
+from tinygrad_mask.masks.detector.network.input import InputSettings
 from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation
 from tinygrad_mask.masks.detector.training.loss import detector_loss
 from tinygrad_mask.masks.detector.training.recipe import DetectorRecipe
 from tinygrad_mask.masks.detector.training.targets import HeatMapTargets
-from tinygrad_mask.masks.detector.training.trainer import DetectorTrainer
+from tinygrad_mask.masks.detector.training.trainer import (
+    DetectorTrainer,
+    JudgeDetector,
+    detector_epoch_line,
+)
 from tinygrad_mask.masks.labels import LABELS, class_weights
-from tinygrad_mask.training import TrainingDivergedError
+from tinygrad_mask.training import Callback, TrainingDivergedError
 
 SMALL = DetectorArchitecture(channels=(4, 6, 8, 8, 8), depths=(1, 1, 1, 1), head=6)
 RECIPE = DetectorRecipe(
@@ -84,3 +92,58 @@ def test_divergence_names_the_option():
     recipe = DetectorRecipe(**{**vars(RECIPE), "lr": 1e30, "epochs": 5})
     with np.errstate(all="ignore"), pytest.raises(TrainingDivergedError, match=r"try --lr 1e\+29"):
         make_trainer(recipe).run()
+
+
+def test_the_weights_of_each_epoch_are_judged_not_those_compiled_before():
+    model = FaceDetector(SMALL, np.random.default_rng(1))
+    detector = Detector(model, SMALL, InputSettings(long_side=160))
+    photographs = boxed_photographs(3, 0)
+    image = photographs[0].open()
+    trainer = DetectorTrainer(model, photographs, RECIPE, seed=0)
+    seen = []
+
+    class Look(Callback):
+        def measure(self, trainer):
+            fresh = FaceDetector(SMALL, np.random.default_rng(2))
+            with trainer.averaged():
+                found = detector.find(image, 0.0)
+                fresh.load_state_dict(model.state_dict())
+            expected = Detector(fresh, SMALL, detector.settings).find(image, 0.0)
+            np.testing.assert_array_equal(found.scores, expected.scores)
+            np.testing.assert_array_equal(found.boxes, expected.boxes)
+            seen.append(found.scores)
+            return {}
+
+    trainer.callbacks.append(Look())
+    trainer.run()
+    assert len(seen) == 2
+    assert len(seen[0]) > 0
+    assert not np.array_equal(*seen)
+
+
+def test_the_average_precision_is_measured_with_the_averaged_weights():
+    model = FaceDetector(SMALL, np.random.default_rng(1))
+    detector = Detector(model, SMALL, InputSettings(long_side=160))
+    photographs = boxed_photographs(3, 0)
+    judge = JudgeDetector(detector, photographs)
+    trainer = DetectorTrainer(model, photographs, RECIPE, seed=0, callbacks=[judge])
+    *_, row = trainer.run()
+    with trainer.averaged():
+        expected = judge_detector(detector, photographs, resamples=0).estimates
+    assert row["val_any_face"] == expected["any face"].value
+    assert {"val_mean", *(f"val_{label}" for label in LABELS)} < set(row)
+    line = detector_epoch_line(row, 2)
+    assert line.startswith("Epoch 2/2 - ")
+    assert f" - val_any_face: {row['val_any_face']:.4f} - " in line
+
+
+def test_weights_that_are_not_finite_end_the_run():
+    model = FaceDetector(SMALL, np.random.default_rng(1))
+    detector = Detector(model, SMALL, InputSettings())
+    recipe = DetectorRecipe(**{**vars(RECIPE), "weight_average": 0.0})
+    trainer = DetectorTrainer(model, boxed_photographs(3, 0), recipe, seed=0)
+    state = model.state_dict()
+    state["predict.bias"] = np.full_like(state["predict.bias"], np.nan)
+    model.load_state_dict(state)
+    with pytest.raises(TrainingDivergedError, match="the weights are not finite"):
+        JudgeDetector(detector, []).measure(trainer)

@@ -66,7 +66,8 @@ def add_train_detector_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initial",
         metavar="MODEL",
-        help="a detector whose weights to begin with (default: random)",
+        help="a detector whose weights to begin with, trained on none of the photographs that are "
+        "judged, or the figures flatter (default: random)",
     )
     parser.add_argument("--seed", type=int, help="of everything random (default: 0)")
     parser.add_argument("--threads", type=int, help="threads of the CPU's kernels (default: cores)")

@@ -136,6 +136,22 @@ def _load(config: DetectorRunConfig) -> DetectorData:
     )
 
 
+def _warn_of_known(judged: NDArray[np.uint64], initial: Detector, name: str) -> None:
+    """Warn if the weights that training begins with have seen photographs that are judged."""
+    if initial.trained_on is None:
+        print(
+            f"warning: {name} does not say what it was trained on: photographs of these among the "
+            "ones judged make the figures too good\n"
+        )
+        return
+    known = int(copies_of(judged, initial.trained_on).sum())
+    if known:
+        print(
+            f"warning: {name} was trained on {known:,} of the {len(judged):,} photographs judged: "
+            "the figures are too good\n"
+        )
+
+
 def _trained_on(hashes: NDArray[np.uint64], initial: Detector | None) -> NDArray[np.uint64] | None:
     """Return the hashes of all photographs that a model has seen; None if some are not known."""
     if initial is None:
@@ -167,6 +183,8 @@ def _train(
             "little; take more photographs\n"
         )
     initial = initial_detector(config)
+    if initial is not None:
+        _warn_of_known(data.hashes[held_back_to_judge(data, split)], initial, str(config.initial))
     model = FaceDetector(config.architecture, np.random.default_rng(config.seed))
     if initial is not None:
         model.load_state_dict(initial.model.state_dict())
