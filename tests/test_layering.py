@@ -29,6 +29,7 @@ LAYERS = [
     ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
     [PACKAGE],
     ["checkpoints", "compiler", "convert", "training"],
+    ["distributed"],
     ["creation", "data", "dlpack", "nn", "optim", "serialization", "testing"],
     ["operators", "tensor"],
     ["functions"],

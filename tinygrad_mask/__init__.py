@@ -34,7 +34,16 @@ from tinygrad_mask.random import default_generator, manual_seed
 from tinygrad_mask.tensor import Tensor
 
 if TYPE_CHECKING:
-    from tinygrad_mask import convert, data, nn, optim, serialization, testing, training
+    from tinygrad_mask import (
+        convert,
+        data,
+        distributed,
+        nn,
+        optim,
+        serialization,
+        testing,
+        training,
+    )
     from tinygrad_mask.backends import (
         get_num_threads,
         is_winograd_enabled,
@@ -55,6 +64,7 @@ __all__ = [
     "convert",
     "data",
     "default_generator",
+    "distributed",
     "enable_grad",
     "eye",
     "from_dlpack",
@@ -86,7 +96,16 @@ __all__ = [
     "zeros_like",
 ]
 
-_PACKAGES = {"convert", "data", "nn", "optim", "serialization", "testing", "training"}
+_PACKAGES = {
+    "convert",
+    "data",
+    "distributed",
+    "nn",
+    "optim",
+    "serialization",
+    "testing",
+    "training",
+}
 _MODULES = {
     "compile": "compiler",
     "from_dlpack": "dlpack",

@@ -5,6 +5,7 @@ Threads fetch the items, not processes, because what takes the time (reading fil
 NumPy on whole arrays) releases the interpreter's lock.
 """
 
+import copy
 import math
 import operator
 import threading
@@ -328,6 +329,32 @@ class DataLoader(ChecksKeywords):
         self.prefetch = prefetch
         self.collate = collate
         self.epoch = 0
+        self._part: tuple[int, int] | None = None  # the rank and the number of ranks
+
+    def share(self, rank: int, size: int) -> "DataLoader":
+        """Return a loader of one of `size` ranks' parts of every batch; see `distributed.share`."""
+        if not 0 <= rank < size:
+            raise ValueError(f"DataLoader: expected 0 <= rank < {size}, got {rank}")
+        loader = copy.copy(self)
+        loader._part = (rank, size)
+        return loader
+
+    def examples(self, step: int) -> int:
+        """Return how many items the batch of a step has, 0 for one that stands in for none.
+
+        A rank whose part of a small batch is empty gets the first item of it all the same, because
+        all ranks have to make the same steps.
+        """
+        count = len(self.dataset) if self.sampler is None else len(self.sampler)  # type: ignore
+        whole = max(min(self.batch_size, count - step * self.batch_size), 0)
+        return len(self._of_rank(range(whole)))
+
+    def _of_rank(self, batch: Any) -> Any:
+        """Return this rank's part of a batch, which may be empty."""
+        if self._part is None:
+            return batch
+        rank, size = self._part
+        return batch[len(batch) * rank // size : len(batch) * (rank + 1) // size]
 
     def __repr__(self) -> str:
         items = f"{type(self.dataset).__name__} of {len(self.dataset)} items"
@@ -356,12 +383,17 @@ class DataLoader(ChecksKeywords):
         self.epoch += 1
         size = self.batch_size
         end = self._batches(len(order)) * size
-        batches = (order[i : i + size].tolist() for i in range(0, end, size))
+        whole = (order[i : i + size].tolist() for i in range(0, end, size))
+        batches = whole
+        if self._part is not None:
+            batches = (self._of_rank(batch) or batch[:1] for batch in whole)
         return self._fetch_ahead(batches) if self.workers else self._fetch(batches)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """The indices of the items of an epoch, in their order."""
         if self.sampler is not None:
+            if hasattr(self.sampler, "set_epoch"):
+                self.sampler.set_epoch(epoch)
             # A negative index would be an item too, counted from the end.
             return np.array(Subset(self.dataset, list(self.sampler)).indices, dtype=np.int64)
         if not self.shuffle:

@@ -84,7 +84,6 @@ PACKAGE = {
     "jit": "use compile(model), which makes a model for evaluation",
     "func": "there is none; derivatives are autograd.grad(outputs, inputs, create_graph=True)",
     "vmap": "there is none; functions take a batch as the first axis",
-    "distributed": "there is none; kernels use all cores of one machine",
     "get_num_interop_threads": "use get_num_threads()",
     "save_weights": "use save(model.state_dict(), path)",
     "load_weights": "use model.load_state_dict(load(path))",

@@ -17,6 +17,7 @@ from tinygrad_mask.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
+from tinygrad_mask.autograd.observers import BackwardObserver, observing
 from tinygrad_mask.autograd.variable import (
     Variable,
     Version,
@@ -32,6 +33,7 @@ from tinygrad_mask.autograd.variable import (
 from tinygrad_mask.autograd.walk import backward, grad, output_gradient
 
 __all__ = [
+    "BackwardObserver",
     "Function",
     "GradientFunction",
     "Node",
@@ -47,6 +49,7 @@ __all__ = [
     "mixed_dtypes",
     "no_grad",
     "number_for",
+    "observing",
     "option_of",
     "output_gradient",
     "plain_array",

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_mask.autograd.graph import Node
 from tinygrad_mask.autograd.modes import enable_grad, is_grad_enabled
+from tinygrad_mask.autograd.observers import LeafWatch, observers
 from tinygrad_mask.autograd.variable import Variable, array_of, plain_array
 
 _collecting = threading.Lock()
@@ -31,16 +32,20 @@ def backward(
             backward(root, gradient, retain_graph=retain_graph, create_graph=True)
         return
     collected: dict[Variable, Any] = {}
+    watch = None
     if root.node is None:
         collected[root] = gradient if create_graph else gradient.copy()
     else:
         pending = _count_consumers([root.node])
+        if observers and not create_graph:
+            watch = LeafWatch(pending)
         _walk(
             {root.node: gradient},
             pending,
             collected,
             retain_graph=retain_graph,
             create_graph=create_graph,
+            watch=watch,
         )
     with _collecting:
         for leaf, total in collected.items():
@@ -49,6 +54,8 @@ def backward(
                 leaf._grad = total if before is None else before + total
             else:
                 leaf._grad = leaf.wrap(total if before is None else before.data + total)
+    if watch is not None:
+        watch.end()
 
 
 def grad(
@@ -177,11 +184,13 @@ def _walk(
     retain_graph: bool,
     create_graph: bool,
     targets: "set[Node | Variable] | None" = None,
+    watch: LeafWatch | None = None,
 ) -> None:
     """Walk from the nodes `starts`, whose gradients they map to, and collect those of leaves.
 
     With `targets`, leaves and nodes, only theirs are collected, and nodes that lead to none are not
-    visited. Gradients are arrays, or with `create_graph` variables.
+    visited. Gradients are arrays, or with `create_graph` variables. `watch` is told of each
+    contribution to a leaf.
     """
     if not starts:
         return
@@ -238,6 +247,8 @@ def _walk(
                     pending[waiting] -= 1
                     if pending[waiting] == 0:
                         ready.append(waiting)
+                elif watch is not None:
+                    watch.contributed(edge, collected)
             if not retain_graph:
                 node.free()
 

@@ -82,8 +82,7 @@ EQUIVALENTS = {
     "SELU": "use nn.ELU",
     "CELU": "use nn.ELU",
     "RReLU": "use nn.LeakyReLU",
-    "DataParallel": "there is none; kernels use all cores of the CPU",
-    "SyncBatchNorm": "there is none; use nn.GroupNorm, which needs no other examples",
+    "DataParallel": "use distributed.DistributedDataParallel, a process per GPU or CPU",
     # Axes that images here have not.
     "Conv1d": "use nn.Conv2d with kernel_size=(1, k) on x.reshape(N, 1, length, C)",
     "Conv1D": "use nn.Conv2d with kernel_size=(1, k) on x.reshape(N, 1, length, C)",
