@@ -8,7 +8,9 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -170,7 +172,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
 def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.Namespace) -> int:
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        with _warnings_above_bars():
+        with _interruptible(), _warnings_above_bars():
             return command(parsed) or 0
     except BrokenPipeError:
         raise
@@ -180,6 +182,48 @@ def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.
             raise
         print(message, file=sys.stderr)
         return code
+
+
+_AGAIN = 0.5
+"""Seconds after which an interrupt that had no effect is repeated."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within it SIGTERM interrupts as Ctrl-C does, and a second one of either ends the process.
+
+    Python drops a `KeyboardInterrupt` that is raised while an object is being destroyed, and some
+    libraries catch it: it is raised again until it has ended the command.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        if received:
+            os._exit(INTERRUPTED)
+        received.append(number)
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, repeat)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+        raise KeyboardInterrupt
+
+    def repeat(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if handler not in (signal.SIG_IGN, None):
+            before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        if received and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _failure(error: BaseException) -> tuple[int | None, str]:

@@ -1,5 +1,6 @@
 """Arrays and metadata in safetensors files: no code runs when one is read."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,39 @@ import safetensors.numpy
 
 from tinygrad_mask.backends import Array
 from tinygrad_mask.files import write_file
+
+_DIGEST = "sha256"
+
+
+def with_digest(
+    arrays: Mapping[str, Array], metadata: Mapping[str, str]
+) -> tuple[Mapping[str, Array], dict[str, str]]:
+    """Return arrays and texts with a checksum of all of them among the texts; see `check_digest`.
+
+    To be stored with `save(path, *with_digest(arrays, metadata))`.
+    """
+    return arrays, {**metadata, _DIGEST: _digest(arrays, metadata)}
+
+
+def check_digest(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+    """Raise `ValueError` if arrays or texts are not those that `with_digest` saw.
+
+    Those that were stored without a checksum are taken as they are.
+    """
+    if _DIGEST in metadata and metadata[_DIGEST] != _digest(arrays, metadata):
+        raise ValueError("it is damaged: its content does not have the checksum stored with it")
+
+
+def _digest(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over all names, texts, types, shapes and contents, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(set(metadata) - {_DIGEST}):
+        digest.update(repr((name, metadata[name])).encode())
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def save(

@@ -34,7 +34,7 @@ from tinygrad_mask.random import default_generator
 from tinygrad_mask.tensor import Tensor
 from tinygrad_mask.training.averaging import WeightAverage
 from tinygrad_mask.training.callbacks import Callback
-from tinygrad_mask.training.interrupts import stopping
+from tinygrad_mask.training.interrupts import stopping, was_pressed
 
 T = TypeVar("T")
 
@@ -138,6 +138,7 @@ class Trainer(ChecksKeywords):
         self.progress = Progress()
         self._backend = optimizer.parameters[0].backend
         self._stop_requested = False
+        self._measuring = False
         # Saved only if this run draws from it: other runs must not depend on it.
         self._default_state: Any = default_generator().bit_generator.state
         self._names: list[str] | None = None  # of a batch's arrays, if batches are mappings
@@ -175,10 +176,27 @@ class Trainer(ChecksKeywords):
             asked = stack.enter_context(stopping() if stop is None else nullcontext(stop))
             stack.callback(self._call, "on_train_end")  # also after an exception
             self._call("on_train_begin")
-            while self.progress.epoch < self.epochs and not self._stop_requested:
-                if self._train_epoch(asked):
-                    self._finish_epoch()
+            try:
+                while self.progress.epoch < self.epochs and not self._stop_requested:
+                    if self._train_epoch(asked):
+                        self._finish_epoch()
+                if was_pressed():  # after the last step: what comes after the run must not begin
+                    raise InterruptedRunError(f"stopped after epoch {self.progress.epoch}")
+            except InterruptedRunError:
+                self._call("on_interrupt")
+                raise
         return self.progress.history
+
+    def stop_if_asked(self) -> None:
+        """Raise `InterruptedRunError` if Ctrl-C was pressed; for measurements that take seconds.
+
+        Does nothing but in `Callback.measure`: the steps of the epoch are done, and a run that is
+        resumed from here measures again.
+        """
+        if self._measuring and was_pressed():
+            raise InterruptedRunError(
+                f"stopped in epoch {self.progress.epoch + 1}, after step {self.progress.step}"
+            )
 
     def request_stop(self) -> None:
         """End the run after the current step, without an error; for callbacks."""
@@ -197,7 +215,6 @@ class Trainer(ChecksKeywords):
         for batch in _one_ahead(self._batches()):
             if stop():
                 self._read_outcomes(0)
-                self._call("on_interrupt")
                 raise InterruptedRunError(
                     f"stopped in epoch {progress.epoch + 1}, after step {progress.step}"
                 )
@@ -322,8 +339,12 @@ class Trainer(ChecksKeywords):
         start = time.perf_counter()
         progress = self.progress
         row = {"epoch": progress.epoch + 1, "lr": self.optimizer.lr, **progress.means()}
-        for callback in self.callbacks:
-            row |= callback.measure(self)
+        self._measuring = True
+        try:
+            for callback in self.callbacks:
+                row |= callback.measure(self)
+        finally:
+            self._measuring = False
         row["seconds"] = progress.seconds + time.perf_counter() - start
         row["waited"] = progress.waited
         self.progress = Progress(progress.epoch + 1, history=[*progress.history, row])
@@ -343,6 +364,7 @@ class Trainer(ChecksKeywords):
         try:
             with self.averaged(), no_grad():
                 for batch in batches:
+                    self.stop_if_asked()
                     arrays = [self._backend.asarray(array) for array in self._arrays(batch)]
                     tensors = (Tensor.from_array(array, self._backend) for array in arrays)
                     loss, measures = self._loss_of(tensors)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics
@@ -21,8 +22,8 @@ from tinygrad_mask.masks.runs.arguments import (
     DATA_HELP,
     add_data_arguments,
     check_resumed_alone,
-    new_folder,
     option_error,
+    run_folder_path,
 )
 
 _NOT_OPTIONS = ("run", "default_model", "design", "command", "resume")
@@ -173,7 +174,6 @@ def train_command(arguments: argparse.Namespace) -> None:
         },
         extra=tuple(arguments.extra or ()),
     )
-    out = arguments.out or new_folder(arguments.protocol or kind)
     if arguments.protocol and (config.cross_validate or arguments.validation is not None):
         raise UsageError(
             "--protocol says by itself what is held back: no --validation, no --cross-validate"
@@ -183,14 +183,13 @@ def train_command(arguments: argparse.Namespace) -> None:
             raise UsageError(
                 "--cross-validate says by itself how much is held back: no --validation"
             )
-        cross_validation.cross_validate(config, out, arguments.design)
-        return
-    if config.extra:
+        work: Callable[[RunConfig, Path, Design | None], object] = cross_validation.cross_validate
+    elif config.extra:
         raise UsageError("--extra goes with --cross-validate; a single run takes it as --data")
-    if arguments.protocol:
-        run_slides_protocol(config, out, arguments.design)
-        return
-    pipeline.train(config, out, arguments.design)
+    else:
+        work = run_slides_protocol if arguments.protocol else pipeline.train
+    with run_folder_path(arguments.out, arguments.protocol or kind) as out:
+        work(config, out, arguments.design)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:

@@ -18,8 +18,8 @@ from tinygrad_mask.masks.runs.arguments import (
     BOXES_HELP,
     add_data_arguments,
     check_resumed_alone,
-    new_folder,
     option_error,
+    run_folder_path,
 )
 
 _DATA_HELP = f"{BOXES_HELP}, or synthetic[:COUNT]; may be repeated"
@@ -141,7 +141,8 @@ def train_detector_command(arguments: argparse.Namespace) -> None:
             f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "
             "--data FOLDER names real ones\n"
         )
-    pipeline.train_detector(config, arguments.out or new_folder("detector"))
+    with run_folder_path(arguments.out, "detector") as out:
+        pipeline.train_detector(config, out)
 
 
 def evaluate_detector_command(arguments: argparse.Namespace) -> None:

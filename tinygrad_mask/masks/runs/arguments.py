@@ -1,8 +1,10 @@
 """Options that the commands of all models share."""
 
 import argparse
+import itertools
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinygrad_mask.masks.errors import UsageError
@@ -64,11 +66,31 @@ def option_error(error: ValueError, options: Mapping[str, str]) -> UsageError:
     return UsageError(f"--{options[name].replace('_', '-')}{colon}{rest}")
 
 
-def new_folder(kind: str) -> Path:
-    """Return a folder under runs/ that does not exist yet, named after the model and the time."""
-    base = Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+@contextmanager
+def run_folder_path(out: Path | None, kind: str) -> Iterator[Path]:
+    """Yield where a run is written: `out`, or a new folder under runs/.
+
+    The new one is named after the model and the time and exists already, so that no other run takes
+    the same name. It is removed if it is empty at the end.
+    """
+    if out is not None:
+        yield out
+        return
+    base = folder = Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(2):
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not base.parent.is_dir():
+                raise UsageError(f"{base.parent}: expected a folder, this is a file") from None
+            folder = base.with_name(f"{base.name}-{number}")
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: no run folder can be made there ({error.strerror}); --out names another"
+            ) from error
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            folder.rmdir()

@@ -3,16 +3,23 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from tinygrad_mask.files import write_file
+from tinygrad_mask.files import is_partial, remove_partials, write_file
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.serialization import load, save
+from tinygrad_mask.masks.runs.lock import LOCK, locked
+from tinygrad_mask.serialization import check_digest, load, save, with_digest
+from tinygrad_mask.training import InterruptedRunError
+
+logger = logging.getLogger("tinygrad_mask")
 
 Folder = TypeVar("Folder", bound="RunFolder")
 
@@ -28,8 +35,9 @@ class RunFolder:
     """A run's folder: settings first, then the state after each epoch, the results at the end.
 
     `model.safetensors`, `checkpoint.safetensors` and `history.csv` follow the run, each replaced as
-    a whole. Nothing else is overwritten, unless a finished run is extended. Raises `OSError` if
-    something cannot be written.
+    a whole; the checkpoint before the last is kept until the run is finished. Nothing else is
+    overwritten, unless a finished run is extended. A process that writes into the folder holds its
+    lock (`start`, `take_up`). Raises `OSError` if something cannot be written.
     """
 
     results: ClassVar[tuple[str, ...]] = ()
@@ -39,14 +47,18 @@ class RunFolder:
         self.path = path
         self.model = path / "model.safetensors"
         self.checkpoint = path / "checkpoint.safetensors"
+        self.checkpoint_before = path / "checkpoint_before.safetensors"
         self.history = path / "history.csv"
         self.split = path / "split.json"
         self.config = path / "config.json"
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise `UsageError` where something is there already."""
-        if path.is_dir() and not any(path.iterdir()):
+        """Raise `UsageError` if something is there already.
+
+        What a process that was killed at its start leaves behind does not count.
+        """
+        if path.is_dir() and all(p.name == LOCK or is_partial(p) for p in path.iterdir()):
             return
         if path.exists():
             raise UsageError(
@@ -56,7 +68,7 @@ class RunFolder:
 
     @classmethod
     def create(cls: type[Folder], path: Path) -> Folder:
-        """Make a new folder; raises `UsageError` where something is there already."""
+        """Make a new folder; raises `UsageError` if something is there already."""
         try:
             cls.check_free(path)
             path.mkdir(parents=True, exist_ok=True)
@@ -68,15 +80,78 @@ class RunFolder:
 
     # --- at the start -----------------------------------------------------------------------
 
-    def write_config(self, config: Mapping[str, Any], issues: DataIssues) -> None:
-        """Write the settings, and the list of all that was left out of the data, if anything."""
-        write_file(self.config, to_json(config))
-        if issues.items:
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["why", "what"])
-            writer.writerows((kind, item) for kind, items in issues.items.items() for item in items)
-            write_file(self.path / "left_out.csv", text.getvalue().encode())
+    @classmethod
+    @contextmanager
+    def start(cls: type[Folder], path: Path, config: Mapping[str, Any]) -> Iterator[Folder]:
+        """Make a new folder with the settings in it; within the context no other process writes it.
+
+        From then on the run can be resumed. If the context ends with an error before more than
+        settings were written, the folder is removed. Raises `UsageError` if something is there
+        already, `InterruptedRunError` after Ctrl-C.
+        """
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        folder = cls.create(path)
+        try:
+            with locked(path):
+                cls.check_free(path)  # once more: from here on nobody else writes into it
+                remove_partials(path)
+                try:
+                    write_file(folder.config, to_json(config))
+                    with folder._interruptible():
+                        yield folder
+                except Exception as error:
+                    if not isinstance(error, InterruptedRunError):
+                        folder._remove_unbegun()
+                    raise
+        finally:
+            for empty in made:  # it is, if there was an error before anything was written
+                with suppress(OSError):
+                    empty.rmdir()
+
+    @classmethod
+    @contextmanager
+    def take_up(cls: type[Folder], path: Path) -> Iterator[Folder]:
+        """Open the folder of a run to go on with; within the context no other process writes it.
+
+        Raises `UsageError` if it is no run, or if another process works in it, and
+        `InterruptedRunError` after Ctrl-C.
+        """
+        folder = cls(path)
+        folder.read_config()
+        with locked(path):
+            remove_partials(path)
+            with folder._interruptible():
+                yield folder
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Make of Ctrl-C an error that says how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise InterruptedRunError(f"stopped; go on with --resume {self.path}") from None
+
+    def _remove_unbegun(self) -> None:
+        """Remove what was written before the data were known, unless there is more."""
+        early = [self.config, self._left_out]
+        others = {p.name for p in self.path.iterdir()} - {p.name for p in early} - {LOCK}
+        if not others:
+            for path in early:
+                path.unlink(missing_ok=True)
+
+    @property
+    def _left_out(self) -> Path:
+        return self.path / "left_out.csv"
+
+    def write_left_out(self, issues: DataIssues) -> None:
+        """Write the list of all that was left out of the data, if anything."""
+        if not issues.items:
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["why", "what"])
+        writer.writerows((kind, item) for kind, items in issues.items.items() for item in items)
+        write_file(self._left_out, text.getvalue().encode(), overwrite=True)
 
     def read_config(self) -> dict[str, Any]:
         """Read the settings back; raises `UsageError` where the folder is not that of a run."""
@@ -107,26 +182,70 @@ class RunFolder:
         state: tuple[Mapping[str, NDArray[Any]], Mapping[str, str]],
     ) -> None:
         """Write the model as it is, the history so far and the state to go on from."""
+        self._keep_checkpoint()
+        save(self.checkpoint, *with_digest(*state), overwrite=True)
+        self.write_model(model, history)
+
+    def write_model(self, model: SavedModel, history: Sequence[Mapping[str, float]]) -> None:
+        """Write the model as it is and the history so far."""
         text = io.StringIO()
         if history:
             writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
-        save(self.checkpoint, *state, overwrite=True)
         model.save(self.model, overwrite=True)
         write_file(self.history, text.getvalue().encode(), overwrite=True)
 
-    def read_checkpoint(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-        """Read the state to go on from; raises `UsageError` where there is none."""
+    def _keep_checkpoint(self) -> None:
+        """Give the last checkpoint a second name, under which it stays when it is replaced."""
         if not self.checkpoint.exists():
-            raise UsageError(f"{self.path}: there is no checkpoint to go on from")
+            return
+        self.checkpoint_before.unlink(missing_ok=True)
         try:
-            return load(self.checkpoint)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{self.checkpoint}: cannot be read ({error})") from error
+            os.link(self.checkpoint, self.checkpoint_before)
+        except OSError:  # some file systems know no second names
+            self.checkpoint.replace(self.checkpoint_before)
+
+    def has_begun(self) -> bool:
+        """Whether there is a state to go on from.
+
+        False for a run that was killed before the first one. Raises `UsageError` if there is a
+        model without a state, whose run cannot go on.
+        """
+        if self.checkpoint.exists() or self.checkpoint_before.exists():
+            return True
+        if self.model.exists():
+            raise UsageError(f"{self.path}: there is no checkpoint to go on from")
+        return False
+
+    def read_checkpoint(self) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+        """Read the state to go on from: the last one, or if it is damaged the one before it.
+
+        Raises `UsageError` if there is none that can be read.
+        """
+        damage: UsageError | None = None
+        for path in (self.checkpoint, self.checkpoint_before):
+            if not path.exists():
+                continue
+            try:
+                state = load(path)
+                check_digest(*state)
+            except (OSError, ValueError) as error:
+                reason = str(error).removeprefix(f"{path}: ")
+                damage = damage or UsageError(f"{path}: cannot be read ({reason})")
+                continue
+            if damage is not None:
+                logger.warning("%s; going on from the one before it, %s", damage, path.name)
+            return state
+        raise damage or UsageError(f"{self.path}: there is no checkpoint to go on from")
 
     def epochs_done(self) -> int:
-        """Return the number of epochs of the last state; raises `UsageError` if there is none."""
+        """Return the number of epochs of the last state, 0 before the first one.
+
+        Raises `UsageError` if it cannot be read.
+        """
+        if not self.has_begun():
+            return 0
         try:
             return int(json.loads(self.read_checkpoint()[1]["progress"])["epoch"])
         except (KeyError, TypeError, ValueError) as error:
@@ -154,6 +273,10 @@ class RunFolder:
             (self.path / name).unlink(missing_ok=True)
 
     # --- at the end -------------------------------------------------------------------------
+
+    def forget_checkpoint_before(self) -> None:
+        """Remove the checkpoint before the last: the run is finished."""
+        self.checkpoint_before.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
         """Whether all results are there."""

@@ -35,13 +35,19 @@ def run_in_terminal(
 
 
 def train_in_folder(
-    trainer: Trainer, model: SavedModel, folder: RunFolder, line: EpochLine
+    trainer: Trainer,
+    model: SavedModel,
+    folder: RunFolder,
+    line: EpochLine,
+    *,
+    resumed: bool,
 ) -> None:
     """Train the remaining epochs; after each one the state and the model are in the folder.
 
     `model` is what is saved of the trainer's network, with its averaged weights. After Ctrl-C the
     state is saved and `InterruptedRunError` says how to go on; `TrainingDivergedError` says what is
-    left of the run.
+    left of the run. If the run is `resumed`, model and history are first written as they were in
+    the state: the process before may have been killed between the files.
     """
 
     def write_state() -> None:
@@ -49,6 +55,9 @@ def train_in_folder(
         with trainer.averaged():
             folder.write_state(model, trainer.progress.history, state)
 
+    if resumed:
+        with trainer.averaged():
+            folder.write_model(model, trainer.progress.history)
     try:
         run_in_terminal(trainer, line, write_state)
     except InterruptedRunError:

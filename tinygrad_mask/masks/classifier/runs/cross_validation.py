@@ -65,23 +65,15 @@ def cross_validate(config: RunConfig, out: Path, design: Design | None = None) -
     """
     resolve_device(config.device)
     initial_classifier(config)
-    ClassifierRunFolder.check_free(out)
-    data = load_for(config)
-    folds = assign_folds(data, _number_of(config), config.seed)
-    folder = ClassifierRunFolder.create(out)
-    folder.write_config(config.to_json(), data.issues)
-    write_file(out / "folds.json", _folds_json(data, folds))
-    return _run(config, data, folds, out, design)
+    with ClassifierRunFolder.start(out, config.to_json()) as folder:
+        return _run(config, load_for(config), folder, design)
 
 
 def resume(out: Path, design: Design | None = None) -> CrossValidation:
     """Go on with a cross-validation that was ended before its time, with the next fold."""
-    _, config, data = load_unfinished(out)
-    folds = assign_folds(data, _number_of(config), config.seed)
-    path = out / "folds.json"
-    if not path.exists() or path.read_bytes() != _folds_json(data, folds):
-        raise UsageError(f"{path}: the data are no longer those of this run")
-    return _run(config, data, folds, out, design)
+    with ClassifierRunFolder.take_up(out) as folder:
+        config, data = load_unfinished(folder)
+        return _run(config, data, folder, design)
 
 
 def _number_of(config: RunConfig) -> int:
@@ -123,14 +115,17 @@ def sides_of_fold(
 
 
 def _run(
-    config: RunConfig,
-    data: LoadedData,
-    folds: NDArray[np.int64],
-    out: Path,
-    design: Design | None,
+    config: RunConfig, data: LoadedData, folder: ClassifierRunFolder, design: Design | None
 ) -> CrossValidation:
+    out, count = folder.path, _number_of(config)
+    folds = assign_folds(data, count, config.seed)
+    path = out / "folds.json"
+    if not path.exists():
+        folder.write_left_out(data.issues)
+        write_file(path, _folds_json(data, folds))
+    elif path.read_bytes() != _folds_json(data, folds):
+        raise UsageError(f"{path}: the data are no longer those of this run")
     print(data.summary, end="\n\n")
-    count = _number_of(config)
     parts = [_fold(config, data, folds, fold, out, design) for fold in range(count)]
     result = pool(data, folds, parts)
     judgement = judge(
@@ -140,7 +135,7 @@ def _run(
         sizes=result.sizes,
         parts=result.fold,
     )
-    _write_results(result, judgement, data, ClassifierRunFolder(out))
+    _write_results(result, judgement, data, folder)
     print(f"\n{format_result(result, judgement)}\n\n{out}: predictions, report and pictures")
     print(
         "next: tinygrad-mask train with the same options but --cross-validate, for a model to use",

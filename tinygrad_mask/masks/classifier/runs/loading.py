@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,14 +100,13 @@ def load_for(config: RunConfig) -> LoadedData:
 
 
 def load_unfinished(
-    out: Path, epochs: int | None = None
-) -> tuple[ClassifierRunFolder, RunConfig, LoadedData]:
-    """Return a run to go on with: its folder, its settings and their data.
+    folder: ClassifierRunFolder, epochs: int | None = None
+) -> tuple[RunConfig, LoadedData]:
+    """Return the settings and the data of a run to go on with.
 
     With `epochs` the run is extended to so many, also if it was finished. Raises `UsageError` if
-    `out` is no such run, `DeviceError` for a device that is not available.
+    the folder is that of no such run, `DeviceError` for a device that is not available.
     """
-    folder = ClassifierRunFolder(out)
     config = RunConfig.from_json(folder.config, folder.read_config())
     folder.check_resumable(epochs, config.recipe.epochs)
     if epochs is not None:
@@ -117,4 +115,4 @@ def load_unfinished(
     data = load_for(config)
     if epochs is not None:
         folder.extend(config.to_json())
-    return folder, config, data
+    return config, data

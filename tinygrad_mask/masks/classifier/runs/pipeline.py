@@ -54,15 +54,8 @@ def train(config: RunConfig, out: Path, design: Design | None = None) -> Classif
     resolve_device(config.device)  # before the work, not after it
     initial_classifier(config)
     check_share(config.validation)
-    ClassifierRunFolder.check_free(out)
-    data = load_for(config)
-    labels = data.faces.labels_by_photograph()
-    split = split_photographs(labels, data.groups, config.validation, config.seed)
-    check_split(split, labels, data.groups)
-    folder = ClassifierRunFolder.create(out)
-    folder.write_config(config.to_json(), data.issues)
-    save_split(folder.split, split, data.faces.photographs)
-    return _train(config, data, split, folder, design, resumed=False)
+    with ClassifierRunFolder.start(out, config.to_json()) as folder:
+        return _train(config, load_for(config), folder, design)
 
 
 def resume(
@@ -76,20 +69,17 @@ def resume(
     of `epochs` epochs, entered where the run is: after a finished one-cycle schedule the rate rises
     once from nearly 0 to the rate that the longer schedule has there, and falls to nearly 0 again.
     """
-    folder, config, data = load_unfinished(out, epochs)
-    split = load_split(folder.split, data.faces.photographs)
-    return _train(config, data, split, folder, design, resumed=True)
+    with ClassifierRunFolder.take_up(out) as folder:
+        config, data = load_unfinished(folder, epochs)
+        return _train(config, data, folder, design)
 
 
 def _train(
-    config: RunConfig,
-    data: LoadedData,
-    split: Split,
-    folder: ClassifierRunFolder,
-    design: Design | None,
-    *,
-    resumed: bool,
+    config: RunConfig, data: LoadedData, folder: ClassifierRunFolder, design: Design | None
 ) -> ClassifierRunFolder:
+    """Train from the state in the folder, or from the beginning if there is none yet."""
+    begun = folder.has_begun()
+    split = _split(config, data, folder)
     train_faces = data.positions(split.train)
     validation_faces = data.positions(split.validation)
     print(data.summary)
@@ -101,10 +91,10 @@ def _train(
             "little; take more photographs, or --cross-validate, which judges every face\n"
         )
     trainer = make_trainer(config, data.faces, train_faces, validation_faces, design=design)
-    if resumed:
+    if begun:
         load_state(trainer, folder)
     print(trainer.classifier.model, end="\n\n")
-    train_in_folder(trainer, trainer.classifier, folder, epoch_line)
+    train_in_folder(trainer, trainer.classifier, folder, epoch_line, resumed=begun)
 
     faces = data.faces
     labels, photograph = faces.labels[validation_faces], faces.photograph[validation_faces]
@@ -129,6 +119,18 @@ def _train(
     print(f"\n{format_metrics(judgement.metrics)}\n\n{folder.path}: model, report and pictures")
     print(next_after_training(config, folder), file=sys.stderr)
     return folder
+
+
+def _split(config: RunConfig, data: LoadedData, folder: ClassifierRunFolder) -> Split:
+    """Return the split that the folder holds; if there is none yet, split and write it."""
+    if folder.split.exists():
+        return load_split(folder.split, data.faces.photographs)
+    labels = data.faces.labels_by_photograph()
+    split = split_photographs(labels, data.groups, config.validation, config.seed)
+    check_split(split, labels, data.groups)
+    folder.write_left_out(data.issues)
+    save_split(folder.split, split, data.faces.photographs)
+    return split
 
 
 def next_after_training(config: RunConfig, folder: ClassifierRunFolder) -> str:

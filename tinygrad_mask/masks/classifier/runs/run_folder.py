@@ -72,6 +72,7 @@ class ClassifierRunFolder(RunFolder):
             data_summary=data_summary,
             pictures=[name for name in _PICTURES if (self.path / name).exists()],
         )
+        self.forget_checkpoint_before()
 
     def _draw_feature_maps(
         self,

@@ -68,13 +68,18 @@ def run_slides_protocol(
     if config.initial is not None:
         raise UsageError("the slides' protocol begins with random weights: no --initial")
     resolve_device(config.device)
-    ClassifierRunFolder.check_free(out)
     config = dataclasses.replace(config, min_face=0)
-    data = load_for(config)
+    with ClassifierRunFolder.start(out, {"protocol": "slides", **config.to_json()}) as folder:
+        return _run_both(config, folder, design)
+
+
+def _run_both(
+    config: RunConfig, folder: ClassifierRunFolder, design: Design | None
+) -> list[ProtocolRun]:
+    out, data = folder.path, load_for(config)
     train, held_back = split_faces(len(data.faces), config.seed)
     shared = share_of_known(data, train, held_back)
-    folder = ClassifierRunFolder.create(out)
-    folder.write_config({"protocol": "slides", **config.to_json()}, data.issues)
+    folder.write_left_out(data.issues)
     print(data.summary, end="\n\n")
     print(f"trained on {len(train):,} faces, judged on {len(held_back):,}, drawn by face: ", end="")
     print(f"of {shared:.0%} of these the photograph, or a copy, is trained on too\n")

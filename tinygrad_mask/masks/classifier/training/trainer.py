@@ -25,6 +25,9 @@ from tinygrad_mask.training import (
     WeightAverage,
 )
 
+_SCORED_AT_ONCE = 1024
+"""Validation faces between two looks at whether Ctrl-C was pressed; whole batches of `scores`."""
+
 
 class Task:
     """What a classifier is trained on, by which settings, and what it is judged on.
@@ -116,8 +119,13 @@ class ClassifierTrainer(Trainer):
 
     def validation_scores(self) -> NDArray[np.float32]:
         """Return the scores of the validation faces, (n, 3)."""
+        parts: list[NDArray[np.float32]] = []
         with self.averaged():
-            return self.classifier.scores(self.validation_crops, self.device)
+            for start in range(0, len(self.validation_crops), _SCORED_AT_ONCE):
+                self.stop_if_asked()
+                crops = self.validation_crops[start : start + _SCORED_AT_ONCE]
+                parts.append(self.classifier.scores(crops, self.device))
+        return np.concatenate(parts)
 
     def validate(self) -> tuple[Metrics, NDArray[np.float32]]:
         """Return the metrics of the validation faces and their probabilities, (n, 3)."""

@@ -1,7 +1,7 @@
 """Ask a detector about annotated photographs, and compute all its figures."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,16 +48,20 @@ class DetectorJudgement:
 
 
 def find_faces(
-    detector: Detector, photographs: Sequence[Photograph]
+    detector: Detector,
+    photographs: Sequence[Photograph],
+    before_each: Callable[[], None] = lambda: None,
 ) -> tuple[list[AnnotatedPhotograph], list[Detections]]:
     """Return what is known of each photograph and what the detector finds in it.
 
-    On a terminal a progress bar is shown. Raises `OSError` if a photograph cannot be read.
+    On a terminal a progress bar is shown. `before_each` is called before each photograph, and may
+    raise to stop. Raises `OSError` if a photograph cannot be read.
     """
     known: list[AnnotatedPhotograph] = []
     found: list[Detections] = []
     shown = sys.stderr.isatty()
     for photograph in tqdm(photographs, desc="evaluation", leave=False, disable=not shown):
+        before_each()
         image = photograph.open()
         boxes, labels, ignored = face_arrays(photograph)
         known.append(AnnotatedPhotograph(image.size, boxes, labels, ignored))
@@ -66,10 +70,14 @@ def find_faces(
 
 
 def judge_detector(
-    detector: Detector, photographs: Sequence[Photograph], *, resamples: int = 1000
+    detector: Detector,
+    photographs: Sequence[Photograph],
+    *,
+    resamples: int = 1000,
+    before_each: Callable[[], None] = lambda: None,
 ) -> DetectorJudgement:
     """Return what a detector finds in photographs, and its figures with intervals."""
-    matchings = Matchings(*find_faces(detector, photographs))
+    matchings = Matchings(*find_faces(detector, photographs, before_each))
     return DetectorJudgement(photographs, matchings, matchings.estimates(resamples=resamples))
 
 

@@ -56,16 +56,9 @@ def train_detector(config: DetectorRunConfig, out: Path) -> DetectorRunFolder:
     """
     _check(config)
     check_share(config.validation)
-    RunFolder.check_free(out)
     initial_detector(config)
-    data = _load(config)
-    labels = data.labels_by_photograph()
-    split = split_photographs(labels, data.groups, config.validation, config.seed)
-    check_split(split, labels, data.groups)
-    folder = DetectorRunFolder.create(out)
-    folder.write_config(config.to_json(), data.issues)
-    save_split(folder.split, split, data.photographs)
-    return _train(config, data, split, folder, resumed=False)
+    with DetectorRunFolder.start(out, config.to_json()) as folder:
+        return _train(config, _load(config), folder)
 
 
 def resume_detector(out: Path, epochs: int | None = None) -> DetectorRunFolder:
@@ -76,17 +69,16 @@ def resume_detector(out: Path, epochs: int | None = None) -> DetectorRunFolder:
     was finished, and its results are replaced; the learning-rate schedule is then that of a run of
     `epochs` epochs, entered where the run is.
     """
-    folder = DetectorRunFolder(out)
-    config = DetectorRunConfig.from_json(folder.config, folder.read_config())
-    folder.check_resumable(epochs, config.recipe.epochs)
-    if epochs is not None:
-        config = replace(config, recipe=replace(config.recipe, epochs=epochs))
-    _check(config)
-    data = _load(config)
-    split = load_split(folder.split, data.photographs)
-    if epochs is not None:
-        folder.extend(config.to_json())
-    return _train(config, data, split, folder, resumed=True)
+    with DetectorRunFolder.take_up(out) as folder:
+        config = DetectorRunConfig.from_json(folder.config, folder.read_config())
+        folder.check_resumable(epochs, config.recipe.epochs)
+        if epochs is not None:
+            config = replace(config, recipe=replace(config.recipe, epochs=epochs))
+        _check(config)
+        data = _load(config)
+        if epochs is not None:
+            folder.extend(config.to_json())
+        return _train(config, data, folder)
 
 
 def initial_detector(config: DetectorRunConfig) -> Detector | None:
@@ -161,14 +153,24 @@ def _trained_on(hashes: NDArray[np.uint64], initial: Detector | None) -> NDArray
     return np.unique(np.concatenate([initial.trained_on, hashes]), axis=0)
 
 
+def _split(config: DetectorRunConfig, data: DetectorData, folder: DetectorRunFolder) -> Split:
+    """Return the split that the folder holds; if there is none yet, split and write it."""
+    if folder.split.exists():
+        return load_split(folder.split, data.photographs)
+    labels = data.labels_by_photograph()
+    split = split_photographs(labels, data.groups, config.validation, config.seed)
+    check_split(split, labels, data.groups)
+    folder.write_left_out(data.issues)
+    save_split(folder.split, split, data.photographs)
+    return split
+
+
 def _train(
-    config: DetectorRunConfig,
-    data: DetectorData,
-    split: Split,
-    folder: DetectorRunFolder,
-    *,
-    resumed: bool,
+    config: DetectorRunConfig, data: DetectorData, folder: DetectorRunFolder
 ) -> DetectorRunFolder:
+    """Train from the state in the folder, or from the beginning if there is none yet."""
+    begun = folder.has_begun()
+    split = _split(config, data, folder)
     judged = [data.photographs[k] for k in held_back_to_judge(data, split)]
     recipe = config.recipe
     print(data.summary)
@@ -199,10 +201,10 @@ def _train(
         seed=config.seed,
         callbacks=[JudgeDetector(detector, [judged[k] for k in sorted(order.tolist())])],
     )
-    if resumed:
+    if begun:
         load_state(trainer, folder)
     print(f"{model.parameter_count():,} parameters\n")
-    train_in_folder(trainer, detector, folder, detector_epoch_line)
+    train_in_folder(trainer, detector, folder, detector_epoch_line, resumed=begun)
     with trainer.averaged():
         judgement = judge_detector(detector, judged)
     folder.write_results(judgement, trainer.progress.history, data.summary)

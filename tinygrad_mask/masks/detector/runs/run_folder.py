@@ -40,6 +40,7 @@ class DetectorRunFolder(RunFolder):
             data_summary=data_summary,
             pictures=["curves.png", *_OF_JUDGEMENT],
         )
+        self.forget_checkpoint_before()
 
 
 def write_evaluation(

@@ -93,7 +93,9 @@ class JudgeDetector(Callback):
             if not all(np.isfinite(p.numpy()).all() for p in self.detector.model.parameters()):
                 # Due to the last step, which no loss has shown yet.
                 raise trainer.diverged("the weights are not finite after the last step")
-            estimates = judge_detector(self.detector, self.photographs, resamples=0).estimates
+            estimates = judge_detector(
+                self.detector, self.photographs, resamples=0, before_each=trainer.stop_if_asked
+            ).estimates
         return {
             "val_any_face": estimates[ANY_FACE].value,
             "val_mean": estimates[MEAN].value,
