@@ -29,8 +29,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
         restore()
 
     def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for of, handler in before.items():
+            signal.signal(of, handler)
 
     before: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -39,8 +39,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
             before[number] = handler
     _pressed.append(pressed)
     try:
-        for number in before:
-            signal.signal(number, press)
+        for installed in before:
+            signal.signal(installed, press)
         yield lambda: bool(pressed)
     finally:
         restore()

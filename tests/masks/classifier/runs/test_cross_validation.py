@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from boxed_photographs import boxed_photographs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,6 @@ from tinygrad_mask.masks.classifier.training.recipes import RECIPES
 from tinygrad_mask.masks.crops import CropSettings, crop_face
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_dataset
-from tinygrad_mask.masks.datasets.synthetic import synthetic_photographs
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import LABELS
@@ -148,7 +148,7 @@ def write_voc(folder, drawn, suffix="png"):
 def voc(tmp_path_factory):
     """Sixteen drawn photographs, of which the first four are there twice, under other names."""
     folder = tmp_path_factory.mktemp("voc")
-    drawn = synthetic_photographs(16, 5)
+    drawn = boxed_photographs(16, 5)
     names = [(f"{k}", drawn[k]) for k in range(16)] + [(f"copy-{k}", drawn[k]) for k in range(4)]
     write_voc(folder, names)
     return folder
@@ -158,8 +158,8 @@ def voc(tmp_path_factory):
 def more(tmp_path_factory):
     """Drawn photographs to train on: three others, and two that are judged, recompressed."""
     folder = tmp_path_factory.mktemp("more")
-    drawn = synthetic_photographs(16, 5)
-    others = synthetic_photographs(3, 6)
+    drawn = boxed_photographs(16, 5)
+    others = boxed_photographs(3, 6)
     names = [(f"copy-{k}", drawn[k]) for k in (1, 9)] + [(f"x-{k}", others[k]) for k in range(3)]
     write_voc(folder, names, "jpg")
     return folder
@@ -209,7 +209,7 @@ class TestRun:
         rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
         keys = [(row["photograph"], row["face"]) for row in rows]
         assert len(set(keys)) == len(keys) == sum(count for _, _, count in sides)
-        drawn = synthetic_photographs(16, 5)
+        drawn = boxed_photographs(16, 5)
         assert len(keys) == sum(len(drawn[k].faces) for k in [*range(16), *range(4)])
         for row in rows:
             name = Path(row["photograph"]).stem
