@@ -20,6 +20,7 @@ LAYERS = [
     ["cli"],
     ["masks"],
     ["masks.export_command"],
+    ["masks.serving"],
     ["masks.detector"],
     ["masks.classifier"],
     ["masks.model_files", "masks.onnx_graph", "masks.report", "masks.runs"],

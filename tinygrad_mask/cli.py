@@ -47,6 +47,10 @@ COMMANDS = {
         "find the faces in photographs, folders and videos, and say the same of each",
         f"{_DETECTOR}.detect_command:add_detect_arguments",
     ),
+    "serve": (
+        "show on a web page at an entrance how masks are worn; answer programs",
+        "tinygrad_mask.masks.serving.command:add_serve_arguments",
+    ),
     "train-detector": (
         "learn to find faces in whole photographs",
         f"{_DETECTOR}.commands:add_train_detector_arguments",
