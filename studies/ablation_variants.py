@@ -11,11 +11,11 @@ from tinygrad_mask.masks.classifier.network.architecture import Architecture, ar
 from tinygrad_mask.masks.classifier.runs import pipeline
 from tinygrad_mask.masks.classifier.runs.config import RunConfig
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
-from tinygrad_mask.masks.classifier.training.recipes import RECIPES
+from tinygrad_mask.masks.classifier.training.recipes import PRESS
 from tinygrad_mask.masks.crops import CropSettings
 
 FOLDS = 5
-LONGER = RECIPES["vgg"].epochs
+LONGER = PRESS.epochs
 EPOCHS = 10
 """Of most lines: some 5 minutes each on two cores."""
 
@@ -41,7 +41,7 @@ class Variant:
 
 def config_of(variant: Variant, data: Path, out: Path) -> RunConfig:
     """Return the settings of a variant's cross-validation, on Larxel's data set at `data`."""
-    recipe = RECIPES["vgg"]
+    recipe = PRESS
     changes: dict[str, object] = {"epochs": EPOCHS, **variant.recipe}
     if variant.augmentation is None:
         changes["augmentation"] = None
@@ -82,7 +82,7 @@ def prepare(names: Sequence[str], data: Path, out: Path) -> None:
         if "hitl" in variant.extra and not extra_folder("hitl", data, out).exists():
             write_thumbnails(data.parent / "hitl", extra_folder("hitl", data, out))
         if variant.initial and not initial_run(variant.initial, out).exists():
-            recipe = dataclasses.replace(RECIPES["vgg"], epochs=15)
+            recipe = dataclasses.replace(PRESS, epochs=15)
             config = config_of(dataclasses.replace(variant, initial=None), data, out)
             alone = dataclasses.replace(
                 config, data=(variant.initial,), recipe=recipe, cross_validate=None

@@ -65,6 +65,21 @@ class FaceSet:
         inside = slice(self.border, self.cuts.shape[1] - self.border)
         return self.cuts[:, inside, inside]
 
+    @property
+    def sources(self) -> NDArray[np.int64]:
+        """The data set of each face, (n,), as a number; all 0 where no photographs are known.
+
+        Painted photographs are one data set, whatever they were painted on.
+        """
+        if not self.photographs:
+            return np.zeros(len(self), np.int64)
+        names = [
+            "painted" if photograph.source.startswith("painted_") else photograph.source
+            for photograph in self.photographs
+        ]
+        numbers: NDArray[np.int64] = np.unique(names, return_inverse=True)[1]
+        return numbers[self.photograph]
+
     def __len__(self) -> int:
         """Return the number of faces."""
         return len(self.labels)

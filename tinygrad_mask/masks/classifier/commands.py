@@ -10,7 +10,7 @@ from pathlib import Path
 from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics
 from tinygrad_mask.masks.classifier.network.architecture import KINDS, architecture_of
 from tinygrad_mask.masks.classifier.runs import cross_validation, pipeline
-from tinygrad_mask.masks.classifier.runs.config import Design, RunConfig
+from tinygrad_mask.masks.classifier.runs.config import GROUPINGS, Design, RunConfig
 from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.classifier.runs.slides_protocol import run_slides_protocol
 from tinygrad_mask.masks.classifier.training.recipes import RECIPES
@@ -76,6 +76,12 @@ def add_train_arguments(
         action="append",
         metavar="PATH",
         help="with --cross-validate: data that are trained on and never judged; may be repeated",
+    )
+    parser.add_argument(
+        "--group-by",
+        choices=GROUPINGS,
+        help="what is never divided between training and judging: photographs with their copies, "
+        "or all photographs of an event (default: photograph)",
     )
     parser.add_argument(
         "--initial",
@@ -169,6 +175,7 @@ def train_command(arguments: argparse.Namespace) -> None:
                 "other_coverings",
                 "cross_validate",
                 "initial",
+                "group_by",
             )
             if getattr(arguments, name) is not None
         },

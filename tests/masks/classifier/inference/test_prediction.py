@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tinygrad_mask import cli
-from tinygrad_mask.masks.classifier.inference.answers import doubt
+from tinygrad_mask.masks import load_pretrained
+from tinygrad_mask.masks.classifier.inference.answers import UNSURE, Prediction, doubt
 from tinygrad_mask.masks.classifier.inference.prediction import BATCH, Speed, predict
 from tinygrad_mask.masks.classifier.network import classifier as classifier_module
 from tinygrad_mask.masks.classifier.network.architecture import architecture_of, build_model
@@ -260,3 +261,27 @@ class TestCommand:
     def test_a_model_that_is_not_there(self, pictures, capsys):
         assert cli.main(["predict", "--model", "nowhere", "0.png"]) == 2
         assert "nowhere: cannot be read as a model" in capsys.readouterr().err
+
+
+class TestUnsure:
+    def test_below_the_threshold_the_answer_is_unsure_and_says_why(self):
+        crop = np.tile(np.linspace(0, 255, 40).astype(np.uint8)[:, None, None], (1, 40, 3))
+        probabilities = np.array([0.5, 0.3, 0.2], np.float32)
+        sure = Prediction.of(None, None, probabilities, crop, 40, 0.5)
+        unsure = Prediction.of(None, None, probabilities, crop, 40, 0.51)
+        assert (sure.label, sure.reason) == ("proper", None)
+        assert (unsure.label, unsure.probability) == (UNSURE, None)
+        assert unsure.reason == "not sure: proper 0.50, an answer has at least 0.51"
+        np.testing.assert_array_equal(unsure.probabilities, probabilities)
+
+    def test_a_classifier_keeps_its_threshold(self, tmp_path):
+        classifier = load_pretrained()
+        classifier.threshold = 0.97
+        classifier.save(tmp_path / "a.safetensors")
+        again = Classifier.load(tmp_path / "a.safetensors")
+        assert again.threshold == 0.97
+        picture = next(p for p in synthetic_photographs(60, 1) if p.portrait).open()
+        probabilities = again.predict(picture).probabilities
+        for threshold, is_sure in ((0.0, True), (float(probabilities.max()) + 1e-3, False)):
+            again.threshold = min(threshold, 0.9999)
+            assert (again.predict(picture).label != UNSURE) == is_sure

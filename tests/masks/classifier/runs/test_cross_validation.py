@@ -148,7 +148,7 @@ def write_voc(folder, drawn, suffix="png"):
 def voc(tmp_path_factory):
     """Sixteen drawn photographs, of which the first four are there twice, under other names."""
     folder = tmp_path_factory.mktemp("voc")
-    drawn = boxed_photographs(16, 5)
+    drawn = boxed_photographs(16, 9)
     names = [(f"{k}", drawn[k]) for k in range(16)] + [(f"copy-{k}", drawn[k]) for k in range(4)]
     write_voc(folder, names)
     return folder
@@ -158,7 +158,7 @@ def voc(tmp_path_factory):
 def more(tmp_path_factory):
     """Drawn photographs to train on: three others, and two that are judged, recompressed."""
     folder = tmp_path_factory.mktemp("more")
-    drawn = boxed_photographs(16, 5)
+    drawn = boxed_photographs(16, 9)
     others = boxed_photographs(3, 6)
     names = [(f"copy-{k}", drawn[k]) for k in (1, 9)] + [(f"x-{k}", others[k]) for k in range(3)]
     write_voc(folder, names, "jpg")
@@ -209,7 +209,7 @@ class TestRun:
         rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
         keys = [(row["photograph"], row["face"]) for row in rows]
         assert len(set(keys)) == len(keys) == sum(count for _, _, count in sides)
-        drawn = boxed_photographs(16, 5)
+        drawn = boxed_photographs(16, 9)
         assert len(keys) == sum(len(drawn[k].faces) for k in [*range(16), *range(4)])
         for row in rows:
             name = Path(row["photograph"]).stem

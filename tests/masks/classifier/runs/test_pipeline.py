@@ -40,7 +40,7 @@ def voc(tmp_path_factory):
     names = {"proper": "with_mask", "improper": "mask_weared_incorrect", "none": "without_mask"}
     for part in ("images", "annotations"):
         (folder / part).mkdir()
-    for number, photograph in enumerate(boxed_photographs(20, 5)):
+    for number, photograph in enumerate(boxed_photographs(20, 9)):
         photograph.open().save(folder / "images" / f"{number}.png")
         objects = "".join(
             f"<object><name>{names[face.label]}</name><bndbox>"
@@ -301,7 +301,7 @@ def own(voc, tmp_path_factory):
     arguments = ["--data", str(voc), "--image-size", "8", "--epochs", "1"]
     assert cli.main(["train", *arguments, "--out", str(folder)]) == 0
     [trained] = json.loads((folder / "split.json").read_text())["train"].values()
-    photographs = boxed_photographs(20, 5)
+    photographs = boxed_photographs(20, 9)
     return folder, sum(len(photographs[int(Path(name).stem)].faces) for name in trained)
 
 
@@ -315,7 +315,7 @@ class TestEvaluate:
         ]  # fmt: skip
         assert list(metrics["per_class"]) == list(LABELS)
         assert list(metrics["per_class"]["proper"]) == ["precision", "recall", "f1", "n"]
-        assert metrics["n"] == sum(len(p.faces) for p in boxed_photographs(20, 5))
+        assert metrics["n"] == sum(len(p.faces) for p in boxed_photographs(20, 9))
 
     def test_every_face_counts_however_small(self, run, tmp_path, capsys):
         for part in ("images", "annotations"):
@@ -361,7 +361,7 @@ class TestEvaluate:
 
     def test_faces_that_were_trained_on_are_left_out(self, own, voc, capsys):
         folder, trained = own
-        total = sum(len(p.faces) for p in boxed_photographs(20, 5))
+        total = sum(len(p.faces) for p in boxed_photographs(20, 9))
         assert cli.main(["evaluate", str(folder), "--data", str(voc), "--json"]) == 0
         captured = capsys.readouterr()
         metrics = json.loads(captured.out)
@@ -376,7 +376,7 @@ class TestEvaluate:
         arguments = ["evaluate", str(folder), "--data", str(voc), "--include-training"]
         assert cli.main([*arguments, "--json"]) == 0
         metrics = json.loads(capsys.readouterr().out)
-        assert metrics["n"] == sum(len(p.faces) for p in boxed_photographs(20, 5))
+        assert metrics["n"] == sum(len(p.faces) for p in boxed_photographs(20, 9))
         assert (metrics["trained_on"], metrics["trained_on_included"]) == (trained, True)
         assert cli.main(arguments) == 0
         captured = capsys.readouterr()
@@ -404,7 +404,7 @@ class TestEvaluate:
         model = str(tmp_path / "old.safetensors")
         assert cli.main(["evaluate", model, "--data", str(voc), "--json"]) == 0
         captured = capsys.readouterr()
-        assert json.loads(captured.out)["n"] == sum(len(p.faces) for p in boxed_photographs(20, 5))
+        assert json.loads(captured.out)["n"] == sum(len(p.faces) for p in boxed_photographs(20, 9))
         assert f"{model} does not say what it was trained on" in captured.err
 
     def test_the_shipped_weights_know_their_photographs(self, photographs, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
-from tinygrad_mask.masks.classifier.training.batches import TrainingBatches
+from tinygrad_mask.masks.classifier.training.batches import TrainingBatches, draw_positions
 from tinygrad_mask.masks.faces import FaceSet
 
 SIZE, BORDER = 8, 2
@@ -78,3 +78,57 @@ def test_an_epoch_given_up_ends_its_thread():
     next(epoch)
     del epoch
     assert threading.active_count() == before
+
+
+class TestDrawing:
+    """Classes in shares; within a class, every source alike."""
+
+    # 60 proper, 3 improper and 6 bare faces of photographs; 30 of each drawn.
+    labels = np.repeat([0, 1, 2, 0, 1, 2], [60, 3, 6, 30, 30, 30])
+    sources = np.repeat([0, 1], [69, 90])
+    positions = 1000 + np.arange(159)
+
+    def drawn(self, shares=(0.5, 0.3, 0.2), seed=0):
+        rng = np.random.default_rng(seed)
+        return draw_positions(self.positions, self.labels, self.sources, shares, rng)
+
+    def test_shares(self):
+        drawn = self.drawn()
+        assert len(drawn) == 159
+        labels, sources = self.labels[drawn - 1000], self.sources[drawn - 1000]
+        assert np.abs(np.bincount(labels) / 159 - (0.5, 0.3, 0.2)).max() < 0.01
+        for label in range(3):
+            assert abs(np.bincount(sources[labels == label]) @ (1, -1)) <= 1
+
+    def test_few_faces_come_equally_often_and_many_at_most_once(self):
+        times = np.bincount(self.drawn() - 1000, minlength=159)
+        improper = times[60:63]
+        assert improper.max() - improper.min() <= 1
+        assert improper.sum() in (23, 24)
+        assert times[:60].max() == 1
+        assert len(set(self.drawn(seed=1)) ^ set(self.drawn(seed=2))) > 20
+
+    def test_a_class_that_does_not_occur_gives_its_share_away(self):
+        chosen = self.labels != 1
+        drawn = draw_positions(
+            self.positions[chosen],
+            self.labels[chosen],
+            self.sources[chosen],
+            (0.4, 0.4, 0.2),
+            np.random.default_rng(0),
+        )
+        labels = self.labels[drawn - 1000]
+        assert len(drawn) == chosen.sum()
+        assert abs((labels == 0).mean() - 2 / 3) < 0.01
+
+    def test_an_epoch_has_the_shares_and_can_be_begun_anywhere(self):
+        batches = TrainingBatches(
+            face_set(), np.arange(5, 40), 8, None, seed=0, class_shares=(0.6, 0.2, 0.2)
+        )
+        whole = list(batches.epoch(1))
+        labels = np.concatenate([labels for _, labels in whole])
+        np.testing.assert_array_equal(np.bincount(labels), [21, 7, 7])
+        rest = list(batches.epoch(1, 2))
+        for (crops, _), (again, _) in zip(whole[2:], rest, strict=True):
+            np.testing.assert_array_equal(crops, again)
+        assert not np.array_equal(labels, np.concatenate([of for _, of in batches.epoch(2)]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask.masks.classifier.evaluation.calibration import Calibration, calibrate
+from tinygrad_mask.masks.classifier.evaluation.coverage import CoverageRow, coverage_curve
 from tinygrad_mask.masks.classifier.evaluation.metrics import (
     Metrics,
     bootstrap_intervals,
@@ -34,7 +35,8 @@ class Judgement:
 
     `by_size` and `intervals_by_size` have an entry for each of `SIZE_BINS` that has a face.
     `average_precision` has an entry for each class that occurs. `calibration.probabilities` are
-    those that everything about probabilities is computed from.
+    those that everything about probabilities is computed from. `coverage` is empty where it was
+    not asked for yet, in files of earlier versions.
     """
 
     metrics: Metrics
@@ -44,6 +46,7 @@ class Judgement:
     average_precision: Mapping[str, float]
     calibration: Calibration
     alarms: Mapping[str, tuple[ThresholdRow, ...]]
+    coverage: tuple[CoverageRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the same by name, as what `json.dumps` takes; what is NaN is None."""
@@ -57,6 +60,7 @@ class Judgement:
             "average_precision": dict(self.average_precision),
             "calibration": {k: _number(v) for k, v in self.calibration.to_json().items()},
             "alarms": {name: [row.to_json() for row in of] for name, of in self.alarms.items()},
+            "coverage": [row.to_json() for row in self.coverage],
         }
 
     @classmethod
@@ -77,6 +81,7 @@ class Judgement:
                 name: tuple(ThresholdRow.from_json(row) for row in of)
                 for name, of in content["alarms"].items()
             },
+            tuple(CoverageRow.from_json(row) for row in content.get("coverage", ())),
         )
 
 
@@ -125,6 +130,7 @@ def judge(
         },
         calibration,
         threshold_tables(labels, calibration.probabilities),
+        coverage_curve(labels, calibration.probabilities),
     )
 
 

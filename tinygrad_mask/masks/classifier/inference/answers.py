@@ -10,7 +10,7 @@ from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.labels import LABELS
 
 UNSURE = "unsure"
-"""The label of a face that a model must not be asked about; see `doubt`."""
+"""The label of a face that a model must not be asked about (see `doubt`), or is not sure of."""
 
 MIN_SIZE = 4.0
 MIN_CONTRAST = 5.0
@@ -44,9 +44,9 @@ class Prediction:
 
     `image` is the path as it was given, None for a picture that came from memory; `box` says where
     the face is in it, None if the picture is the face. `label` is the most probable of `LABELS` and
-    `probability` its probability, or `UNSURE` and None if the crop does not show a face, with the
-    `reason`. `probabilities` (3,) are those of all labels, in any case as the model computes them.
-    `crop` (size, size, 3) is what the model saw.
+    `probability` its probability. If the crop does not show a face, or no label is probable enough,
+    they are `UNSURE` and None, and `reason` says why. `probabilities` (3,) are those of all labels,
+    in any case as the model computes them. `crop` (size, size, 3) is what the model saw.
     """
 
     image: str | None
@@ -65,10 +65,19 @@ class Prediction:
         probabilities: NDArray[np.float32],
         crop: NDArray[np.uint8],
         size: float,
+        threshold: float = 0.0,
     ) -> "Prediction":
-        """Return the answer about a face of a size in pixels, from the model's probabilities."""
+        """Return the answer about a face of a size in pixels, from the model's probabilities.
+
+        The answer is `UNSURE` if the most probable label is less probable than `threshold`.
+        """
         reason = doubt(crop, size)
         best = int(probabilities.argmax())
+        if reason is None and probabilities[best] < threshold:
+            reason = (
+                f"not sure: {LABELS[best]} {probabilities[best]:.2f}, "
+                f"an answer has at least {threshold:.2f}"
+            )
         if reason is not None:
             return cls(image, box, UNSURE, None, probabilities, crop, reason)
         return cls(image, box, LABELS[best], float(probabilities[best]), probabilities, crop)

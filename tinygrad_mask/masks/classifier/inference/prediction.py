@@ -13,8 +13,9 @@ from PIL import Image
 from tinygrad_mask.data import DataLoader
 from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
+from tinygrad_mask.masks.colour_order import seems_exchanged
 from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
-from tinygrad_mask.masks.data_issues import DataIssues
+from tinygrad_mask.masks.data_issues import DataIssues, logger
 from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.images import read_image
 
@@ -59,7 +60,8 @@ def predict(
     `boxes` has the faces' boxes of each image, or is a function that finds them, which is called
     with one image after the other; without them each image is one face, cut as `crop_face` cuts it
     without a box. Images that cannot be read and boxes outside of theirs are
-    told to `issues` and passed over. `speed` is added to. Memory does not grow with the images.
+    told to `issues` and passed over. A picture whose red and blue seem to be exchanged is logged
+    as a warning. `speed` is added to. Memory does not grow with the images.
     """
     loader = DataLoader(_Cutter(images, boxes, classifier.crops), workers=_WORKERS, collate=list)
     waiting: list[_Face] = []
@@ -68,12 +70,22 @@ def predict(
             _cut_faces(cut, cut.pixels, boxes(cut.image, cut.pixels), classifier.crops)
         for kind, detail in cut.faults:
             issues.warn(kind, cut.image, detail)
+        if seems_exchanged(np.array([face.crop for face in cut.faces])):
+            _warn_of_colours(cut.image)
         waiting += cut.faces
         while len(waiting) >= BATCH:
             yield from _answers(classifier, waiting[:BATCH], speed, device)
             waiting = waiting[BATCH:]
     if waiting:
         yield from _answers(classifier, waiting, speed, device)
+
+
+def _warn_of_colours(image: str) -> None:
+    logger.warning(
+        "%s: red and blue seem to be exchanged; if the picture was saved from an array in the "
+        "order blue, green, red, as OpenCV has it, the answers about it are worth nothing",
+        image,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,4 +158,4 @@ def _answers(
     speed.seconds += time.perf_counter() - start
     speed.faces += len(faces)
     for face, of in zip(faces, probabilities, strict=True):
-        yield Prediction.of(face.image, face.box, of, face.crop, face.size)
+        yield Prediction.of(face.image, face.box, of, face.crop, face.size, classifier.threshold)

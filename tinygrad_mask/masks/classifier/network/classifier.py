@@ -15,6 +15,7 @@ from tinygrad_mask.compiler import CompiledModel
 from tinygrad_mask.data import Rows
 from tinygrad_mask.masks.classifier.inference.answers import Prediction
 from tinygrad_mask.masks.classifier.network.architecture import Architecture, build_model
+from tinygrad_mask.masks.colour_order import warn_if_exchanged
 from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
 from tinygrad_mask.masks.datasets.records import Box
 from tinygrad_mask.masks.errors import UsageError
@@ -67,7 +68,8 @@ class Classifier:
 
     `model` maps scaled crops (N, size, size, 3) to scores (N, 3), in the order of `LABELS`. Where
     `mirrored` holds it is asked about each crop and about its mirror image.
-    `temperature`, positive, is what scores are divided by before the softmax. `scale` and `shift`
+    `temperature`, positive, is what scores are divided by before the softmax; `threshold` is the
+    probability below which `predict` answers `unsure`. `scale` and `shift`
     (3,), float32, make of pixels from 0 to 255 what the model takes: pixel * scale + shift.
     `trained_on` are the perceptual hashes of the photographs that the weights were trained on,
     uint64 (n, HASH_WORDS) as of `duplicates.perceptual_hash`; None if that is not known.
@@ -83,6 +85,7 @@ class Classifier:
         *,
         mirrored: bool = False,
         trained_on: NDArray[np.uint64] | None = None,
+        threshold: float = 0.0,
     ) -> None:
         self.model = model
         self.architecture = architecture
@@ -91,6 +94,7 @@ class Classifier:
         self.temperature = temperature
         self.mirrored = mirrored
         self.trained_on = trained_on
+        self.threshold = threshold
         mean, std = (np.array(v, np.float32) for v in (normalisation.mean, normalisation.std))
         self.scale, self.shift = 1 / (255 * std), -mean / std
         self._compiled: CompiledModel | None = None
@@ -130,14 +134,15 @@ class Classifier:
             image: a path, an image of Pillow's, or an array of uint8: RGB (height, width, 3), RGBA
                 or grey; or a list of these.
             bgr: whether arrays have their colours in the order blue, green, red, as OpenCV reads
-                them. A model that is given them as RGB answers nonsense.
+                them. A model that is given them as RGB answers nonsense; if an array looks like
+                that, a `ColourOrderWarning` says so.
             boxes: where the faces are in a single photograph, `(x1, y1, x2, y2)` in its pixels.
                 Without them the whole picture is one face with a little round it.
 
         Returns:
             A `Prediction` with `label`, `probability` and `probabilities`; a list of them for a
             list of pictures and for boxes. Its label is `unsure`, with a `reason`, for a picture
-            that cannot show a face.
+            that cannot show a face, and where no label is as probable as the `threshold`.
 
         Raises:
             OSError: a file cannot be read.
@@ -158,18 +163,23 @@ class Classifier:
                 f"predict: expected one picture with boxes, got {len(image)}; call it for each"
             )
         faces: list[tuple[str | None, Box | None, NDArray[np.uint8], float]] = []
+        of_arrays: list[NDArray[np.uint8]] = []
         for one in image if several else [image]:
             picture = open_image(one, bgr=bgr)
             name = str(one) if isinstance(one, str | Path) else None
             for box in [None] if boxes is None else boxes:
                 crop = crop_face(picture, box, self.crops)
                 faces.append((name, box, crop, box_size(picture, box)))
+                if isinstance(one, np.ndarray):
+                    of_arrays.append(crop)
+        if of_arrays:
+            warn_if_exchanged(np.stack(of_arrays), bgr=bgr)
         crops = np.zeros((len(faces), self.crops.size, self.crops.size, 3), np.uint8)
         for k, (_, _, crop, _) in enumerate(faces):
             crops[k] = crop
         device = next((p.device for p in self.model.parameters()), "cpu")
         answers = [
-            Prediction.of(name, box, of, crop, size)
+            Prediction.of(name, box, of, crop, size, self.threshold)
             for (name, box, crop, size), of in zip(
                 faces, self.probabilities(crops, device), strict=True
             )
@@ -242,6 +252,7 @@ class Classifier:
             "normalisation": json.dumps(asdict(self.normalisation)),
             "temperature": json.dumps(self.temperature),
             "mirrored": json.dumps(self.mirrored),
+            "threshold": json.dumps(self.threshold),
         }
         if self.trained_on is not None:
             content["trained_on"] = hashes_to_text(self.trained_on)
@@ -278,6 +289,9 @@ class Classifier:
             temperature = float(json.loads(metadata.get("temperature", "1")))
             if not (math.isfinite(temperature) and temperature > 0):
                 raise ValueError(f"its temperature is {temperature}")
+            threshold = float(json.loads(metadata.get("threshold", "0")))
+            if not 0 <= threshold < 1:
+                raise ValueError(f"its threshold is {threshold}")
             mirrored = json.loads(metadata.get("mirrored", "false")) is True
             trained_on = None
             if "trained_on" in metadata:
@@ -294,4 +308,5 @@ class Classifier:
             temperature,
             mirrored=mirrored,
             trained_on=trained_on,
+            threshold=threshold,
         )

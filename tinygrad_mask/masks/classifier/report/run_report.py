@@ -12,6 +12,7 @@ from tinygrad_mask.masks.classifier.report.tables import (
     by_size_table,
     calibration_text,
     confusion_table,
+    coverage_table,
     per_class_table,
     results_table,
 )
@@ -58,6 +59,9 @@ def write_report(
         *alarm_tables(judgement),
         "## Calibration",
         calibration_text(judgement),
+        "## Unsure",
+        "The figures of the faces that the model is surest of; `unsure` answers the others.",
+        coverage_table(judgement.coverage),
         "## Training",
     ]
     if history:

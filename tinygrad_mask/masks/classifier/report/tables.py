@@ -1,7 +1,10 @@
 """A judgement as Markdown tables, for the report of a run and the model card."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from tinygrad_mask.masks.classifier.evaluation.coverage import CoverageRow
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.evaluation.thresholds import ALARMS, ThresholdRow
@@ -54,6 +57,25 @@ def _alarm_row(row: ThresholdRow) -> list[str]:
         f"{row.caught} of {row.n_improper}{share}",
         f"{row.false_alarms} of {row.n_others}",
     ]
+
+
+def coverage_table(rows: Sequence[CoverageRow]) -> str:
+    """Return what answering only the faces that a model is surest of does to its figures."""
+    return table(
+        ["answered", "least probability", "faces", "accuracy", "macro-F1", "recall of `improper`"],
+        (
+            [
+                f"{row.coverage:.0%}",
+                f"{row.threshold:.3f}",
+                f"{row.n}",
+                f"{row.accuracy:.3f}",
+                f"{row.macro_f1:.3f}",
+                "none" if np.isnan(row.improper_recall) else f"{row.improper_recall:.3f}",
+            ]
+            for row in rows
+        ),
+        "rrrrrr",
+    )
 
 
 def calibration_text(judgement: Judgement) -> str:

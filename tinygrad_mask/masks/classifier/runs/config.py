@@ -22,6 +22,9 @@ from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
 
+GROUPINGS = ("photograph", "event")
+"""What photographs are grouped by; see `RunConfig`."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -31,9 +34,10 @@ class RunConfig:
     `min_face` the smallest face trained on, in pixels, `graph` whether a GPU is given each step as
     a whole (see `training.Trainer`). `cross_validate` is the number of folds, None for a single
     run; `extra` are data sets that are trained on in each fold and never judged; `initial` is a
-    model, a file or run folder, whose weights training begins with instead of random ones. The rest
-    is as in
-    `CropSettings` and `Recipe`.
+    model, a file or run folder, whose weights training begins with instead of random ones.
+    `group_by` says what is never divided between training and judging: a `photograph` with its
+    copies, or a whole `event` (see `events.event_groups`). The rest is as in `CropSettings` and
+    `Recipe`. Raises `ValueError` for another `group_by`.
     """
 
     data: tuple[str, ...]
@@ -50,6 +54,14 @@ class RunConfig:
     cross_validate: int | None = None
     extra: tuple[str, ...] = ()
     initial: str | None = None
+    group_by: str = "photograph"
+
+    def __post_init__(self) -> None:
+        """Refuse what photographs cannot be grouped by."""
+        if self.group_by not in GROUPINGS:
+            raise ValueError(
+                f"group_by: expected one of {', '.join(GROUPINGS)}, got {self.group_by!r}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings by name, the recipe's and the crops' among them."""

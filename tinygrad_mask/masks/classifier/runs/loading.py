@@ -14,6 +14,7 @@ from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets import open_datasets
 from tinygrad_mask.masks.duplicates import duplicate_groups
+from tinygrad_mask.masks.events import event_groups, origin_groups
 from tinygrad_mask.masks.faces import FaceSet, crop_faces
 from tinygrad_mask.masks.summary import summarise
 
@@ -23,10 +24,10 @@ WORKERS = 2
 
 @dataclass(frozen=True, eq=False)
 class LoadedData:
-    """The faces of some data sets, which of their photographs are copies, and what was left out.
+    """The faces of some data sets, which of their photographs go together, and what was left out.
 
-    `groups` (len(faces.photographs),) are those of `duplicate_groups`; `judged`, of the same shape,
-    is False for photographs that are there to be trained on only.
+    `groups` (len(faces.photographs),) are those of `origin_groups`, or of `event_groups`; `judged`,
+    of the same shape, is False for photographs that are there to be trained on only.
     """
 
     faces: FaceSet
@@ -54,8 +55,9 @@ def load(
     classes: Mapping[str, str] | None,
     other_coverings: str | None,
     seed: int,
+    group_by: str = "photograph",
 ) -> LoadedData:
-    """Open data sets, crop their faces and find the copies among their photographs.
+    """Open data sets, crop their faces and find the photographs that go together.
 
     Photographs of the data sets `extra` are not judged; for the rest see `open_dataset`,
     `crop_faces` and `RunConfig`.
@@ -75,9 +77,12 @@ def load(
         progress=sys.stderr.isatty(),
     )
     to_judge = {id(photograph) for photograph in judged}
+    groups = origin_groups(faces.photographs, duplicate_groups(faces.hashes))
+    if group_by == "event":
+        groups = event_groups(faces.photographs, groups)
     return LoadedData(
         faces,
-        duplicate_groups(faces.hashes),
+        groups,
         np.array([id(photograph) in to_judge for photograph in faces.photographs]),
         issues,
     )
@@ -96,6 +101,7 @@ def load_for(config: RunConfig) -> LoadedData:
         classes=config.classes,
         other_coverings=config.other_coverings,
         seed=config.seed,
+        group_by=config.group_by,
     )
 
 

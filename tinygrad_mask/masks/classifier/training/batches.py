@@ -1,6 +1,6 @@
 """Batches of faces to train on, varied at random in a thread of their own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -24,6 +24,9 @@ class TrainingBatches:
     one face: a last one of a few faces would have statistics of its own in batch normalisation.
     Order and augmentation come from `seed`, the epoch and the step alone. `scale`, if there is one,
     is applied to the crops, in the thread that makes the batches.
+
+    Without `class_shares` an epoch has each face once. With them it has as many faces, drawn so
+    that each class has its share (see `draw_positions`).
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TrainingBatches:
         *,
         seed: int,
         scale: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None,
+        class_shares: Sequence[float] | None = None,
     ) -> None:
         self.faces = faces
         self.positions = positions
@@ -42,6 +46,7 @@ class TrainingBatches:
         self.augmentation = augmentation
         self.seed = seed
         self.scale = scale
+        self.class_shares = class_shares
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -66,13 +71,54 @@ class TrainingBatches:
         return crops if self.scale is None else self.scale(crops), self.faces.labels[order]
 
 
+def draw_positions(
+    positions: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    sources: NDArray[np.int64],
+    class_shares: Sequence[float],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Draw as many positions as there are, (n,), so that each class has its share of them.
+
+    Within a class every source has the same share, so that a few faces of photographs are not lost
+    among many that are drawn. A source that has more faces of a class than its share is sampled
+    without replacement; of one that has fewer, all come equally often, up to one. The shares of
+    classes that do not occur go to the others.
+    """
+    cells = [
+        (label, np.flatnonzero((labels == label) & (sources == source)))
+        for label in np.unique(labels).tolist()
+        for source in np.unique(sources[labels == label]).tolist()
+    ]
+    of_class = np.bincount([label for label, _ in cells], minlength=len(class_shares))
+    shares = np.array([class_shares[label] / of_class[label] for label, _ in cells])
+    # Ends that are rounded, instead of lengths: the lengths then sum to n.
+    ends = np.rint(np.cumsum(shares) / shares.sum() * len(positions)).astype(np.int64)
+    drawn = []
+    for (_, members), count in zip(cells, np.diff(ends, prepend=0).tolist(), strict=True):
+        times, rest = divmod(count, len(members))
+        drawn += [np.tile(members, times), rng.permutation(members)[:rest]]
+    chosen: NDArray[np.int64] = positions[np.concatenate(drawn)]
+    return chosen
+
+
 class _Epoch:
     """The data set whose items are the batches of an epoch from a step on."""
 
     def __init__(self, batches: TrainingBatches, epoch: int, first: int) -> None:
         self.batches, self.epoch, self.first = batches, epoch, first
         rng = np.random.default_rng(np.random.SeedSequence(batches.seed, spawn_key=(epoch,)))
-        self.orders = np.array_split(rng.permutation(batches.positions), len(batches))
+        positions = batches.positions
+        if batches.class_shares is not None:
+            faces = batches.faces
+            positions = draw_positions(
+                positions,
+                faces.labels[positions],
+                faces.sources[positions],
+                batches.class_shares,
+                rng,
+            )
+        self.orders = np.array_split(rng.permutation(positions), len(batches))
 
     def __len__(self) -> int:
         return len(self.batches) - self.first

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tinygrad_mask import Tensor, nn
 from tinygrad_mask import functions as F
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
+from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.optim import SGD, AdamW, Optimizer
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -20,6 +21,8 @@ class Recipe:
     `lr` is the learning rate (its highest, where `one_cycle`), `momentum` that of `sgd`,
     `class_balance` the power of a class's inverse frequency by which it is weighted (0: every face
     counts the same, 1: every class), `label_smoothing` as in `functions.cross_entropy`.
+    `class_shares` are the shares of the classes in an epoch, None that they are those of the data;
+    with them every data set has the same share of a class (`batches.draw_positions`).
     `weight_average` is the decay of the moving average of the weights that the model ends with (0:
     it ends with the last ones). `augmentation` says how crops are varied, None that they are not;
     `mirrored` whether the trained model is asked about each crop and its mirror image. `squared`
@@ -42,6 +45,7 @@ class Recipe:
     augmentation: Augmentation | None = None
     mirrored: bool = False
     squared: bool = False
+    class_shares: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with."""
@@ -61,17 +65,27 @@ class Recipe:
         for name in ("label_smoothing", "weight_average"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 0, below 1, got {getattr(self, name)}")
+        shares = self.class_shares
+        if shares is not None and (len(shares) != len(LABELS) or min(shares) <= 0):
+            raise ValueError(
+                f"class_shares: expected a share above 0 for each of {', '.join(LABELS)}, "
+                f"got {shares}"
+            )
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Recipe":
         """Return the recipe that `asdict` made this of; raises `TypeError` for other names."""
-        varied = content["augmentation"]
+        varied, shares = content["augmentation"], content.get("class_shares")
         return cls(
-            **{**content, "augmentation": None if varied is None else Augmentation(**varied)}
+            **{
+                **content,
+                "augmentation": None if varied is None else Augmentation(**varied),
+                "class_shares": None if shares is None else tuple(shares),
+            }
         )
 
 
-_STAGED = Recipe(
+PRESS = Recipe(
     epochs=30,
     batch_size=64,
     optimizer="adamw",
@@ -82,6 +96,23 @@ _STAGED = Recipe(
     augmentation=Augmentation(),
     mirrored=True,
 )
+"""For photographs of the press alone: faces of one kind, most of them proper."""
+
+CARRY_OVER = replace(
+    PRESS,
+    class_balance=0.0,
+    class_shares=(0.45, 0.27, 0.28),
+    augmentation=Augmentation(
+        scale=0.35,
+        shift=0.12,
+        soften=0.15,
+        contrast=0.35,
+        cast=0.15,
+        reduce=0.5,
+        night=0.12,
+    ),
+)
+"""For faces of all sizes, near and far, from photographs, painted and drawn."""
 
 RECIPES = {
     "cnn": Recipe(
@@ -107,9 +138,9 @@ RECIPES = {
         class_balance=0.0,
         squared=True,
     ),
-    "vgg": _STAGED,
-    "resnet": _STAGED,
-    "mobilenet": _STAGED,
+    "vgg": CARRY_OVER,
+    "resnet": PRESS,
+    "mobilenet": PRESS,
 }
 """The recipe of each kind of network."""
 

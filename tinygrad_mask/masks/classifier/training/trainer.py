@@ -91,6 +91,7 @@ class ClassifierTrainer(Trainer):
             recipe.augmentation,
             seed=task.seed,
             scale=lambda crops: classifier.inputs(crops).numpy(),
+            class_shares=recipe.class_shares,
         )
         callbacks: list[Callback] = [_Judge(self)]
         if recipe.weight_average:
