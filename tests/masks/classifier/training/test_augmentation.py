@@ -248,3 +248,14 @@ class TestFarAndDark:
         plain = np.full((400, 8, 8, 3), 200, np.uint8)
         result = augment(plain, 8, only(night=0.25), np.random.default_rng(0))
         assert 60 < (result.mean(axis=(1, 2, 3)) < 190).sum() < 140
+
+    def test_pictures_that_end_at_the_face_repeat_their_edges(self):
+        cuts = noise(300, 48)
+        result = augment(cuts, 48, only(cut_off=1), np.random.default_rng(0))
+        columns = (result == result[:, :, :1]).all(axis=(1, 3)).sum(axis=1)
+        rows = (result == result[:, -1:]).all(axis=(2, 3)).sum(axis=1)
+        assert 8 < columns.max() <= 0.2 * 48 + 1
+        assert 4 < rows.max() <= 0.12 * 48 + 1  # no nearer than the chin
+        assert 0.2 < (columns > 1).mean() < 0.5
+        inner = slice(17, 31)  # the face itself stays
+        np.testing.assert_array_equal(result[:, inner, inner], cuts[:, inner, inner])

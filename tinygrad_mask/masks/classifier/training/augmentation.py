@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 _STEPS = 16  # between two pixels: how finely a place between them is told
 _SOFTNESSES = 8  # of each kind
 _REDUCTIONS = 12
+_SIDE_ENDS, _CHIN_ENDS = 0.3, 0.38  # of the crop's side, from its middle
 _NIGHT_GAIN = (0.12, 0.6)  # of the levels of day
 _NIGHT_GRAIN = (1.0, 9.0)  # grey levels
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601
@@ -31,10 +32,11 @@ class Augmentation:
     `soften` is the share of crops made slightly blurred or of slightly lower resolution, `reduce`
     the share reduced to a random number of pixels from 0.17 to 0.8 of the side and enlarged again,
     as a face far from the camera is, `night` the share that is darkened and given the grain of a
-    camera in low light, `erase` the share that has a rectangle painted over. `contrast` and
-    `saturation` are multiplied by a factor between 1 - this and 1 + this, `brightness` moves by
-    this share of the range of values, and `cast` is a factor like that of contrast for each colour
-    by itself.
+    camera in low light, `cut_off` the share at one or more sides of which the picture ends close to
+    the face, its edge pixels repeated, `erase` the share that has a rectangle painted over.
+    `contrast` and `saturation` are multiplied by a factor between 1 - this and 1 + this,
+    `brightness` moves by this share of the range of values, and `cast` is a factor like that of
+    contrast for each colour by itself.
 
     Raises `ValueError` for a share above 1 or anything negative.
     """
@@ -52,6 +54,7 @@ class Augmentation:
     erase: float = 0.25
     reduce: float = 0.0
     night: float = 0.0
+    cut_off: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
@@ -114,7 +117,32 @@ def _move(
     cosine, sine = cosine[:, None, None], sine[:, None, None]
     x = cosine * right - sine * below + middle
     y = sine * right + cosine * below + middle
+    if augmentation.cut_off:
+        _cut_off(x, y, augmentation.cut_off, size, middle, rng)
     return _sample(cuts, x, y)
+
+
+def _cut_off(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    share: float,
+    size: int,
+    middle: float,
+    rng: np.random.Generator,
+) -> None:
+    """End the picture at some sides of some crops: limit places (n, size, size), in place.
+
+    Each side ends with one chance in two, at a random distance from the middle of the face; below
+    it is no nearer than the chin, which a mask may hang from.
+    """
+    n = len(x)
+    chosen = rng.random(n) < share
+    nearest = np.array([_SIDE_ENDS, _SIDE_ENDS, _SIDE_ENDS, _CHIN_ENDS])[:, None]
+    distance = rng.uniform(nearest, 0.55, (4, n)) * size
+    distance[(rng.random((4, n)) < 0.5) | ~chosen] = np.inf
+    left, right, above, below = distance[:, :, None, None]
+    np.clip(x, middle - left, middle + right, out=x)
+    np.clip(y, middle - above, middle + below, out=y)
 
 
 def _sample(

@@ -103,13 +103,14 @@ CARRY_OVER = replace(
     class_balance=0.0,
     class_shares=(0.45, 0.27, 0.28),
     augmentation=Augmentation(
-        scale=0.35,
+        scale=0.4,
         shift=0.12,
         soften=0.15,
         contrast=0.35,
         cast=0.15,
         reduce=0.5,
-        night=0.12,
+        night=0.14,
+        cut_off=0.25,
     ),
 )
 """For faces of all sizes, near and far, from photographs, painted and drawn."""
