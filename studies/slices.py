@@ -94,7 +94,8 @@ def seen(rows: Sequence[Row]) -> dict[str, Halves]:
         has = [name in of_face.get((row["photograph"], row["face"]), ()) for row in rows]
         with_it = [row for row, one in zip(rows, has, strict=True) if one]
         without = [row for row, one in zip(rows, has, strict=True) if not one]
-        slices[name.replace("_", " ")] = said_of(with_it), said_of(without)
+        if with_it and without:  # in the folds that are done
+            slices[name.replace("_", " ")] = said_of(with_it), said_of(without)
     return slices
 
 

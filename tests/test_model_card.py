@@ -81,6 +81,17 @@ def content():
             "drawn_pairs": 90,
         },
         "stored_fold": {"photographs": ["a", "b"], "metrics": figures(50).to_json()},
+        "carry_over": {
+            "elsewhere": {
+                "metrics": figures(70).to_json(),
+                "ece": 0.0321,
+                "coverage": [row.to_json() for row in judgement.coverage],
+                "answered": 0.9,
+                "answered_metrics": figures(71).to_json(),
+                "bgr_noticed": 0.87,
+                "rgb_doubted": 0.004,
+            }
+        },
     }
 
 
@@ -117,6 +128,40 @@ def test_it_names_what_a_card_must(script, content):
         "Low light",
     ):
         assert word in card
+
+
+def test_other_sources_and_what_unsure_leaves(script, content):
+    content["model"]["threshold"] = 0.51
+    card = script.model_card(content, [])
+    assert "## Other sources" in card
+    assert f"| elsewhere | 60 | {figures(70).accuracy:.3f} |" in card
+    assert "| 0.032 |" in card
+    assert "below 0.510 is `unsure`" in card
+    assert f"answers 90%, with accuracy {figures(71).accuracy:.3f}" in card
+    for row in content["judgement"]["coverage"]:
+        assert f"| {row['coverage']:.0%} | {row['threshold']:.3f} | {row['n']} |" in card
+    assert "noticed at 87% of single faces, 0.4% are doubted" in card
+    # Failures come before anything else is praised.
+    assert card.index("## Where it fails") < card.index("## How it is judged")
+
+
+def test_folds_that_are_missing_are_said(script, content):
+    content["config"] |= {"group_by": "event"}
+    content["folds"] = [1, 3]
+    card = script.model_card(content, [])
+    assert "5 folds by event" in card
+    assert "**Only 2 of the 5 folds could be computed for this card** (fold 1, 3," in card
+    assert "Only" not in script.model_card(content | {"folds": [1, 2, 3, 4, 5]}, [])
+
+
+def test_larger_copies_say_that_they_name_no_licence(script, content):
+    content["config"] |= {"extra": ["larxel_large", "painted:larxel:1500", "painted:x:9"]}
+    card = script.model_card(content, [])
+    assert "names no licence of its own" in card
+    assert card.count("with masks that this package paints on them") == 1
+    assert script._named("/home/me/larxel_large") == "larxel_large"
+    assert script._named("painted:/home/me/larxel:1500") == "painted:larxel:1500"
+    assert script._named("synthetic:40") == "synthetic:40"
 
 
 def test_every_table_is_rectangular_and_accuracy_has_its_baseline(script, content):

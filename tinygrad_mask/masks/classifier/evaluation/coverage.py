@@ -29,6 +29,8 @@ class CoverageRow:
     threshold: float
     n: int
     accuracy: float
+    baseline_accuracy: float
+    balanced_accuracy: float
     macro_f1: float
     improper_recall: float
 
@@ -78,6 +80,8 @@ def coverage_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Coverag
                 threshold,
                 int(answered.sum()),
                 metrics.accuracy,
+                metrics.baseline_accuracy,
+                metrics.balanced_accuracy,
                 metrics.macro_f1,
                 float(recall),
             )

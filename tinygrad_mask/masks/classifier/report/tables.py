@@ -62,19 +62,30 @@ def _alarm_row(row: ThresholdRow) -> list[str]:
 def coverage_table(rows: Sequence[CoverageRow]) -> str:
     """Return what answering only the faces that a model is surest of does to its figures."""
     return table(
-        ["answered", "least probability", "faces", "accuracy", "macro-F1", "recall of `improper`"],
+        [
+            "answered",
+            "least probability",
+            "faces",
+            "accuracy",
+            "baseline",
+            "balanced accuracy",
+            "macro-F1",
+            "recall of `improper`",
+        ],
         (
             [
                 f"{row.coverage:.0%}",
                 f"{row.threshold:.3f}",
                 f"{row.n}",
                 f"{row.accuracy:.3f}",
+                f"{row.baseline_accuracy:.3f}",
+                f"{row.balanced_accuracy:.3f}",
                 f"{row.macro_f1:.3f}",
                 "none" if np.isnan(row.improper_recall) else f"{row.improper_recall:.3f}",
             ]
             for row in rows
         ),
-        "rrrrrr",
+        "rrrrrrrr",
     )
 
 
