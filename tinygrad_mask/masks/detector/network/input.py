@@ -31,10 +31,10 @@ class InputSettings:
     Raises `ValueError` for numbers that are not positive.
     """
 
-    long_side: int = 800
-    most_enlarged: float = 2.0
+    long_side: int = 600
+    most_enlarged: float = 1.5
     coarse_long_side: int = 256
-    largest_face: float = 160.0
+    largest_face: float = 120.0
     least_coarse_face: float = 24.0
 
     def __post_init__(self) -> None:

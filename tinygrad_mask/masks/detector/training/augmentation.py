@@ -51,7 +51,7 @@ class DetectorAugmentation:
     """
 
     size: int = 256
-    long_side: tuple[float, float] = (400, 1600)
+    long_side: tuple[float, float] = (160, 1600)
     mosaic: float = 0.3
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ class DetectorRecipe:
     """
 
     epochs: int = 10
-    steps_per_epoch: int = 300
+    steps_per_epoch: int = 400
     batch_size: int = 16
     lr: float = 2e-3
     weight_decay: float = 0.01
