@@ -93,6 +93,9 @@ class Group:
     def barrier(self, *, patient: bool = False) -> None:
         """Return when all ranks have called it; a `patient` rank waits for any time."""
 
+    def leave(self, code: int, timeout: float) -> None:
+        """End this rank when all call it, or all of them after `timeout` seconds."""
+
     def abort(self, code: int) -> None:
         """End all ranks at once with an exit code; nothing follows it."""
 

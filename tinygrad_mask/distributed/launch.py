@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ _LOCAL_RANKS = (
 )
 _SUPERVISED = "TINYGRAD_MASK_SUPERVISED"
 _PR_SET_PDEATHSIG = 1
+_CLEANING_UP = 0.3  # seconds in which a launcher that kills all ranks has killed the supervisor too
 
 _reported: int | None = None  # where a supervised rank says that its end needs no comment
 
@@ -104,17 +106,20 @@ def _wait_for(child: int, reading: int) -> int:
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
     who = rank_name(launched_rank(), launched_size())
-    if os.WIFSIGNALED(status):
-        killer = os.WTERMSIG(status)
-        name = signal.Signals(killer).name if killer in set(signal.Signals) else f"signal {killer}"
-        print(f"{who}: killed by {name}; all ranks end", file=sys.stderr, flush=True)
-        return 128 + killer
-    code = os.waitstatus_to_exitcode(status)
     os.set_blocking(reading, False)
     try:
         reported = bool(os.read(reading, 1))
     except BlockingIOError:  # a process that it started holds the other end
         reported = False
+    if status and not reported:
+        time.sleep(_CLEANING_UP)
+    if os.WIFSIGNALED(status):
+        killer = os.WTERMSIG(status)
+        name = signal.Signals(killer).name if killer in set(signal.Signals) else f"signal {killer}"
+        if not reported:
+            print(f"{who}: killed by {name}; all ranks end", file=sys.stderr, flush=True)
+        return 128 + killer
+    code = os.waitstatus_to_exitcode(status)
     if code and not reported:
         print(f"{who}: ended with exit code {code}; all ranks end", file=sys.stderr, flush=True)
     return code

@@ -121,6 +121,17 @@ class MPIGroup(Group):
         """See `Group`."""
         self._wait(self._data.Ibarrier(), "a barrier", timeout=float("inf") if patient else None)
 
+    def leave(self, code: int, timeout: float) -> None:
+        """See `Group`."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            self._wait(self._data.Ibarrier(), "the end", timeout=timeout)
+        except RankFailedError:
+            self.abort(code)
+        self._mpi.Finalize()
+        os._exit(code)
+
     def abort(self, code: int) -> None:
         """See `Group`."""
         sys.stdout.flush()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from tinygrad_mask.distributed.group import Group
+from tinygrad_mask.distributed.group import Group, RankFailedError
 from tinygrad_mask.distributed.launch import launched_size, mark_reported
 
 TIMEOUT = 600.0
@@ -18,7 +18,6 @@ TIMEOUT = 600.0
 otherwise. A rank that writes a checkpoint or judges photographs is waited for too."""
 
 _PRECEDENCE = 0.5  # seconds by which rank 0 may speak before the others
-_TOGETHER = 60.0  # seconds in which rank 0 saves what is to be saved
 
 _world: Group | None = None
 _alone: list[Group] = []
@@ -110,20 +109,28 @@ def barrier() -> None:
 # --- the end ------------------------------------------------------------------------------------
 
 
-def end_all(message: str, code: int, *, together: bool = False) -> None:
+def end_all(message: str, code: int, error: BaseException | None = None) -> None:
     """End all ranks with one line that names this rank and the reason; without others do nothing.
 
     If several ranks fail in the same way (an option that all refuse), the first of them speaks for
-    all. With `together`, all ranks raised the same error at the same place, and rank 0 may still be
-    saving: the line is its message.
+    all. An `error` whose attribute `together` is a number of seconds is one that all ranks raise at
+    the same place, such as `InterruptedRunError`: rank 0 may be saving for so long, and the line is
+    the message alone. Of any other error with the exit code 1 the traceback is printed too.
     """
     if _world is None or _world.size == 1:
         return
     group = _world
+    together = getattr(error, "together", None)
+    if together is not None:
+        if group.rank == 0:
+            print(message, file=sys.__stderr__, flush=True)
+        mark_reported()
+        group.leave(code, together)
     if group.rank > 0:  # if rank 0 says the same, it ends this one meanwhile
-        time.sleep(_TOGETHER if together else _PRECEDENCE + 0.05 * min(group.rank, 20))
-    line = message if together else f"{group.name}: {message}"
-    print(line, file=sys.__stderr__, flush=True)
+        time.sleep(_PRECEDENCE + 0.05 * min(group.rank, 20))
+    if error is not None and code == 1 and not isinstance(error, RankFailedError):
+        traceback.print_exception(error, file=sys.__stderr__)
+    print(f"{group.name}: {message}", file=sys.__stderr__, flush=True)
     mark_reported()
     group.abort(code)
 
@@ -139,10 +146,12 @@ def _end_all_after(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """The hook for exceptions that nobody caught."""
-    if not issubclass(kind, KeyboardInterrupt):
-        traceback.print_exception(kind, error, trace, file=sys.__stderr__)
+    if issubclass(kind, KeyboardInterrupt):
+        end_all("stopped", 130)
     text = " ".join(str(error).split())
-    end_all(f"{kind.__name__}: {text}" if text else kind.__name__, 1)
+    if not hasattr(error, "together") and kind is not RankFailedError:
+        text = f"{kind.__name__}: {text}" if text else kind.__name__
+    end_all(text, getattr(error, "exit_code", 1), error)
 
 
 def _wait_for_others() -> None:

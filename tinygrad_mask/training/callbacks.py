@@ -92,6 +92,8 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
 class ProgressLine(Callback):
     """Prints a line for each epoch and, on a terminal, shows a progress bar of the steps.
 
+    Of several ranks the first one does.
+
     Args:
         line: makes the line from the epoch's row and the number of epochs.
         bar: whether to show the bar; by default if `stream` is a terminal.
@@ -116,6 +118,7 @@ class ProgressLine(Callback):
         """Show the bar."""
         stream = self.stream or sys.stderr
         shown = stream.isatty() if self.bar is None else self.bar
+        shown = shown and trainer.group.rank == 0
         self._bar = tqdm(
             total=len(trainer.batches),
             initial=trainer.progress.step,
@@ -137,7 +140,8 @@ class ProgressLine(Callback):
     def on_epoch_end(self, trainer: "Trainer", row: Mapping[str, float]) -> None:
         """Print the line."""
         self._close()
-        print(self.line(row, trainer.epochs), flush=True)
+        if trainer.group.rank == 0:
+            print(self.line(row, trainer.epochs), flush=True)
 
     def on_train_end(self, trainer: "Trainer") -> None:
         """Take the bar away."""

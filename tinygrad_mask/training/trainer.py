@@ -7,6 +7,11 @@ Four rules make a resumed run give the bits of an uninterrupted one:
 3. All other random numbers come from generators whose state is saved: those of layers (dropout),
    the default generator if the run draws from it, and those of callbacks, which save their own.
 4. The averages of an epoch are sums that are saved with the position in it.
+
+On several ranks (see `distributed`) the loop is the same. Every rank takes its part of each batch,
+the gradients and the averages are those of the whole batch, and rank 0 saves. A state holds nothing
+that depends on the number of ranks but the random numbers of each, so it may be resumed with
+another number.
 """
 
 import json
@@ -26,6 +31,7 @@ from tinygrad_mask import serialization
 from tinygrad_mask.autograd import no_grad
 from tinygrad_mask.backends import Array
 from tinygrad_mask.data import DataLoader
+from tinygrad_mask.distributed import world
 from tinygrad_mask.equivalents import TRAINER, mark_absent, without_absent
 from tinygrad_mask.keywords import ChecksKeywords
 from tinygrad_mask.nn import Module
@@ -35,6 +41,12 @@ from tinygrad_mask.tensor import Tensor
 from tinygrad_mask.training.averaging import WeightAverage
 from tinygrad_mask.training.callbacks import Callback
 from tinygrad_mask.training.interrupts import stopping, was_pressed
+from tinygrad_mask.training.parallel import (
+    ParallelSteps,
+    batches_of_rank,
+    length_of,
+    with_weights,
+)
 
 T = TypeVar("T")
 
@@ -48,9 +60,18 @@ _RESERVED = ("model", "optimizer", "schedule")
 class TrainingDivergedError(Exception):
     """The loss is not finite; the message says in which step and what to try."""
 
+    together = 8.0
+    """All ranks raise it; the seconds for which rank 0 may still be busy with it."""
+
 
 class InterruptedRunError(Exception):
     """The run was asked to stop, and stopped between two steps."""
+
+    together = 60.0
+    """All ranks raise it; the seconds for which rank 0 may still be saving."""
+
+    exit_code = 130
+    """The exit code of a program that it ends, as a shell says it: 128 + SIGINT."""
 
 
 class Batches(Protocol):
@@ -105,6 +126,11 @@ class Trainer(ChecksKeywords):
             them as one launch: launching the kernels of a small network takes longer than running
             them. `loss` must then do the same for each batch and must not look at a value.
 
+    On several ranks `batches` are those of all ranks together: each rank takes its part of every
+    batch, by `batches.share(rank, size)` if there is such a method (a `DataLoader` has it), and cut
+    out of the whole batch if not. Callbacks are called on all ranks and must decide the same; the
+    attribute `group` says which rank this is.
+
     Example: see the package's documentation, `help(tinygrad_mask.training)`.
     """
 
@@ -136,6 +162,12 @@ class Trainer(ChecksKeywords):
         self.schedules = [schedule] if isinstance(schedule, Schedule) else list(schedule or ())
         self.callbacks = list(callbacks)
         self.progress = Progress()
+        self.group = world()
+        self._parallel: ParallelSteps | None = None
+        if self.group.size > 1:
+            self._parallel = ParallelSteps(model, optimizer, self.group)
+        self._weight = 0  # how many examples of this rank's batch count
+        self._has_own_generators = self.group.rank == 0
         self._backend = optimizer.parameters[0].backend
         self._stop_requested = False
         self._measuring = False
@@ -150,7 +182,7 @@ class Trainer(ChecksKeywords):
             self._gradients = self._backend.capture(self._compute_gradients)
         # Outcomes not yet read, and how many of them may wait: the host must not wait for a GPU
         # that has no further work queued.
-        self._outcomes: deque[tuple[Array, int]] = deque()
+        self._outcomes: deque[tuple[Array, int, float]] = deque()
         self._most_outcomes = 1 if self._backend.asynchronous else 0
 
     def __dir__(self) -> list[str]:
@@ -174,13 +206,18 @@ class Trainer(ChecksKeywords):
         self._stop_requested = False
         with ExitStack() as stack:
             asked = stack.enter_context(stopping() if stop is None else nullcontext(stop))
+            if self._parallel is not None:
+                asked = self._parallel.begin(asked)
+                self._jump_generators()
             stack.callback(self._call, "on_train_end")  # also after an exception
             self._call("on_train_begin")
             try:
                 while self.progress.epoch < self.epochs and not self._stop_requested:
                     if self._train_epoch(asked):
                         self._finish_epoch()
-                if was_pressed():  # after the last step: what comes after the run must not begin
+                if self.group.all_reduce(
+                    int(was_pressed())
+                ):  # after the last step: what comes after the run must not begin
                     raise InterruptedRunError(f"stopped after epoch {self.progress.epoch}")
             except InterruptedRunError:
                 self._call("on_interrupt")
@@ -191,9 +228,10 @@ class Trainer(ChecksKeywords):
         """Raise `InterruptedRunError` if Ctrl-C was pressed; for measurements that take seconds.
 
         Does nothing but in `Callback.measure`: the steps of the epoch are done, and a run that is
-        resumed from here measures again.
+        resumed from here measures again. On several ranks it does nothing: they stop between two
+        steps, together.
         """
-        if self._measuring and was_pressed():
+        if self._measuring and self._parallel is None and was_pressed():
             raise InterruptedRunError(
                 f"stopped in epoch {self.progress.epoch + 1}, after step {self.progress.step}"
             )
@@ -218,7 +256,8 @@ class Trainer(ChecksKeywords):
                 raise InterruptedRunError(
                     f"stopped in epoch {progress.epoch + 1}, after step {progress.step}"
                 )
-            self._step(*(arrived() for arrived in batch))
+            weight, arrays = batch
+            self._step(weight, *(arrived() for arrived in arrays))
             now = time.perf_counter()
             progress.seconds += now - start
             start = now
@@ -229,17 +268,23 @@ class Trainer(ChecksKeywords):
         self._read_outcomes(0)
         return True
 
-    def _batches(self) -> Iterator[tuple[Callable[[], Array], ...]]:
-        """Yield the remaining batches of the epoch, on their way to the device (`Backend.send`)."""
-        progress = self.progress
-        batches = _from_step(self.batches, progress.epoch, progress.step)
+    def _batches(self) -> Iterator[tuple[int, tuple[Callable[[], Array], ...]]]:
+        """Yield the remaining batches of the epoch, on their way to the device (`Backend.send`).
+
+        With each goes the number of its examples that count.
+        """
+        progress, group = self.progress, self.group
+        source, cut = batches_of_rank(self.batches, group)
+        steps = _from_step(source, progress.epoch, progress.step)
+        batches = with_weights(steps, progress.step, source, cut, group, self._arrays)
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
             progress.waited += time.perf_counter() - start
             if batch is None:
                 return
-            yield tuple(self._backend.send(array) for array in self._arrays(batch))
+            weight, arrays = batch
+            yield weight, tuple(self._backend.send(array) for array in arrays)
 
     def _arrays(self, batch: Any) -> list[Array]:
         """Return the arrays of a batch in order; the names of a mapping's are kept."""
@@ -259,16 +304,24 @@ class Trainer(ChecksKeywords):
                 )
         return arrays
 
-    def _step(self, *arrays: Array) -> None:
-        """Take one step on a batch."""
+    def _step(self, weight: int, *arrays: Array) -> None:
+        """Take one step on a batch of which `weight` examples count."""
+        self._weight = weight
         outcome, *gradients = self._gradients(*arrays)
-        # A copy, because the next step of a captured graph writes its own to the same memory.
-        self._outcomes.append((outcome.copy(), _length(arrays[0])))
-        self._read_outcomes(self._most_outcomes)
+        count = length_of(arrays[0])
         if self._graph:
             for k, gradient in zip(self._moved, gradients, strict=True):
                 parameter = self.optimizer.parameters[k]
                 parameter.grad = parameter.wrap(gradient)
+        if self._parallel is None:
+            # A copy, because the next step of a captured graph writes its own to the same memory.
+            self._outcomes.append((outcome.copy(), count, 0.0))
+        else:
+            here = self._backend.to_host(outcome)
+            if self._graph:
+                self._parallel.reduce(here, weight, count)
+            self._outcomes.append((*self._parallel.outcome(), float(here[0])))
+        self._read_outcomes(self._most_outcomes)
         self._call("on_gradients")
         self.optimizer.step()
         for schedule in self.schedules:
@@ -282,9 +335,15 @@ class Trainer(ChecksKeywords):
         """
         loss, measures = self._loss_of(Tensor.from_array(a, self._backend) for a in arrays)
         self.optimizer.zero_grad()
-        loss.backward()
         self._measures = list(measures)
-        outcome = self._outcome(loss, measures, _length(arrays[0]))
+        count = length_of(arrays[0])
+        if self._parallel is None or self._graph:
+            loss.backward()
+            outcome = self._outcome(loss, measures, count)
+        else:
+            outcome = self._outcome(loss, measures, count)
+            here = self._backend.to_host(outcome)
+            self._parallel.backward(loss, here, self._weight, count)
         if not self._graph:
             return (outcome,)
         gradients = {k: p.grad for k, p in enumerate(self.optimizer.parameters)}
@@ -314,13 +373,23 @@ class Trainer(ChecksKeywords):
         """Add up the outcomes of the steps until at most `most` of them are unread."""
         progress = self.progress
         while len(self._outcomes) > most:
-            outcome, count = self._outcomes.popleft()
-            loss, *sums = self._backend.to_host(outcome).tolist()
+            outcome, count, here = self._outcomes.popleft()
+            if self._parallel is None:
+                outcome = self._backend.to_host(outcome)
+            loss, *sums = outcome.tolist()
             if not math.isfinite(loss):
-                raise self.diverged(f"the loss is {loss}")
+                raise self.diverged(self._where_not_finite(loss, here))
             progress.step += 1
             progress.seen += count
             _add(progress.sums, ["loss", *self._measures], [loss * count, *sums])
+
+    def _where_not_finite(self, loss: float, here: float) -> str:
+        """Say that the loss is not finite, and on which ranks."""
+        if self._parallel is None:
+            return f"the loss is {loss}"
+        losses = self.group.all_gather((self.group.name, here))
+        ranks = [f"{name}: the loss is {own}" for name, own in losses if not math.isfinite(own)]
+        return ", ".join(ranks) or f"the loss of all ranks is {loss}"
 
     def diverged(self, what: str) -> TrainingDivergedError:
         """Return the error that says what is not finite, in which step, and what to try."""
@@ -347,6 +416,7 @@ class Trainer(ChecksKeywords):
             self._measuring = False
         row["seconds"] = progress.seconds + time.perf_counter() - start
         row["waited"] = progress.waited
+        row = self.group.broadcast_object(row)  # callbacks decide the same on all ranks
         self.progress = Progress(progress.epoch + 1, history=[*progress.history, row])
         self._call("on_epoch_end", row)
 
@@ -359,16 +429,21 @@ class Trainer(ChecksKeywords):
         `WeightAverage`; callbacks may call this at any time.
         """
         seen, sums, names = 0, dict[str, float](), self._names
+        source, cut = batches_of_rank(batches, self.group)
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
         try:
             with self.averaged(), no_grad():
-                for batch in batches:
+                for weight, items in with_weights(
+                    iter(source), 0, source, cut, self.group, self._arrays
+                ):
                     self.stop_if_asked()
-                    arrays = [self._backend.asarray(array) for array in self._arrays(batch)]
+                    if not weight:
+                        continue
+                    arrays = [self._backend.asarray(array) for array in items]
                     tensors = (Tensor.from_array(array, self._backend) for array in arrays)
                     loss, measures = self._loss_of(tensors)
-                    count = _length(arrays[0])
+                    count = length_of(arrays[0])
                     outcome = self._backend.to_host(self._outcome(loss, measures, count)).tolist()
                     seen += count
                     _add(sums, ["loss", *measures], [outcome[0] * count, *outcome[1:]])
@@ -376,6 +451,11 @@ class Trainer(ChecksKeywords):
             self._names = names  # of the batch that is on its way
             for module, training in modes:
                 module.training = training
+        if self.group.size > 1:
+            parts = self.group.all_gather((seen, sums))
+            seen, sums = sum(part[0] for part in parts), {}
+            for _, part in parts:
+                _add(sums, list(part), list(part.values()))
         return {name: total / seen for name, total in sums.items()}
 
     @contextmanager
@@ -390,21 +470,32 @@ class Trainer(ChecksKeywords):
     # --- the state --------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the state to a safetensors file, which is replaced as a whole."""
-        serialization.save(path, *self.state(), overwrite=True)
+        """Write the state to a safetensors file, which is replaced as a whole.
+
+        All ranks call it, and rank 0 writes.
+        """
+        state = self.state()
+        if self.group.rank == 0:
+            serialization.save(path, *state, overwrite=True)
 
     def load(self, path: str | Path) -> None:
         """Resume from the state in a file.
 
+        All ranks call it, and rank 0 reads.
+
         Raises `OSError` if the file cannot be read, `ValueError` for the state of another run.
         """
         try:
-            self.load_state(*serialization.load(path))
+            state = serialization.load(path) if self.group.rank == 0 else None
+            self.load_state(*self.group.broadcast_object(state))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: expected the state of this run ({error})") from error
 
     def state(self) -> tuple[dict[str, Array], dict[str, str]]:
-        """Return the whole state as arrays and texts, for a safetensors file."""
+        """Return the whole state as arrays and texts, for a safetensors file.
+
+        All ranks call it.
+        """
         self._read_outcomes(0)
         arrays = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         arrays |= {f"optimizer.{k}": v for k, v in self.optimizer.state_dict().items()}
@@ -413,11 +504,14 @@ class Trainer(ChecksKeywords):
         for callback in self._stateful():
             arrays |= {f"{callback.name}.{k}": v for k, v in callback.state_dict().items()}
         generators = [generator.bit_generator.state for generator in self._generators()]
+        default = self._default_generator_state()
         texts = {
             "progress": json.dumps(vars(self.progress)),
             "generators": json.dumps(generators),
-            "default_generator": json.dumps(self._default_generator_state()),
+            "default_generator": json.dumps(default),
         }
+        if self._parallel is not None:
+            texts["generators_of_ranks"] = json.dumps(self.group.all_gather((generators, default)))
         return arrays, texts
 
     def load_state(self, arrays: Mapping[str, Array], texts: Mapping[str, str]) -> None:
@@ -441,10 +535,13 @@ class Trainer(ChecksKeywords):
         # After the schedules, which set the learning rate: the saved one is the last that was set.
         self.optimizer.load_state_dict(parts["optimizer"])
         self.progress = Progress(**json.loads(texts["progress"]))
-        states = json.loads(texts["generators"])
-        for generator, state in zip(self._generators(), states, strict=True):
-            generator.bit_generator.state = state
-        state = json.loads(texts["default_generator"])
+        states, state = json.loads(texts["generators"]), json.loads(texts["default_generator"])
+        of_ranks = json.loads(texts.get("generators_of_ranks", "[]"))
+        self._has_own_generators = self.group.rank == 0 or self.group.rank < len(of_ranks)
+        if self.group.rank < len(of_ranks):
+            states, state = of_ranks[self.group.rank]
+        for generator, own in zip(self._generators(), states, strict=True):
+            generator.bit_generator.state = own
         if state is not None:
             default_generator().bit_generator.state = state
             self._default_state = None
@@ -464,6 +561,18 @@ class Trainer(ChecksKeywords):
         """The generators that layers own, those of dropout for instance."""
         values = [value for module in self.model.modules() for value in vars(module).values()]
         return [value for value in values if isinstance(value, np.random.Generator)]
+
+    def _jump_generators(self) -> None:
+        """Have the ranks draw different random numbers; rank 0 draws those of a single process."""
+        if not self._has_own_generators:
+            default = default_generator()
+            unused = self._default_generator_state() is None
+            for generator in (*self._generators(), default):
+                bits: Any = generator.bit_generator
+                bits.state = bits.jumped(self.group.rank).state
+            if unused:
+                self._default_state = default.bit_generator.state
+            self._has_own_generators = True
 
     def _default_generator_state(self) -> Any:
         """The state of the default generator, None if nothing was drawn from it."""
@@ -486,10 +595,6 @@ def _from_step(batches: Any, epoch: int, first: int) -> Iterator[Any]:
 def _add(sums: dict[str, float], names: Sequence[str], values: Sequence[float]) -> None:
     for name, value in zip(names, values, strict=True):
         sums[name] = sums.get(name, 0.0) + value
-
-
-def _length(array: Array) -> int:
-    return len(array) if array.ndim else 1
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
