@@ -35,7 +35,7 @@ LAYERS = [
     ],
     ["masks.tracking", "masks.video"],
     ["masks.datasets"],
-    ["masks.data_issues", "masks.errors", "masks.images", "masks.labels"],
+    ["masks.data_issues", "masks.errors", "masks.images", "masks.labels", "masks.schemas"],
     [PACKAGE],
     ["checkpoints", "compiler", "convert", "training"],
     ["distributed"],

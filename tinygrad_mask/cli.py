@@ -5,7 +5,9 @@ What a command needs is imported when the command is used: `--help` and `--versi
 """
 
 import argparse
+import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -24,8 +26,14 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 """The exit code if the reader of the output went away, as a shell says it: 128 + SIGPIPE."""
 
-_WRONG_PATH = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_WRONG_PATH = frozenset(
+    {errno.EACCES, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+    | {errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+)
 """The errors of the file system that another path mends."""
+
+_LONGEST_MESSAGE = 1000
+"""Characters of an error; a longer one, which quotes its input, is cut in the middle."""
 
 _CLASSIFIER = "tinygrad_mask.masks.classifier"
 _DETECTOR = "tinygrad_mask.masks.detector"
@@ -74,8 +82,10 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    0 for success, 1 for a failure or if part of the input could not be read, 2 for input that
-    cannot be used at all.
+    0 for success; 1 for a failure during the work (a full disk, a loss that is not finite) or if
+    part of the input could not be read; 2 for input that cannot be used at all: options, data,
+    models, and paths that are missing, taken, or may not be read or written; 130 after Ctrl-C or
+    SIGTERM, 141 if the reader of the output went away.
     """
     parser = _Parser(
         prog="tinygrad-mask",
@@ -161,6 +171,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
 
     What the command returns is the exit code; None stands for 0.
     """
+    _use_streams()
     try:
         with _flushed():
             parsed = parser.parse_args(arguments)
@@ -174,7 +185,9 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int
 
 
 def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.Namespace) -> int:
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_CutFormatter("warning: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         with _interruptible(), _warnings_above_bars():
             return command(parsed) or 0
@@ -240,10 +253,46 @@ def _failure(error: BaseException) -> tuple[int | None, str]:
         return INTERRUPTED, "stopped"
     if isinstance(error, InterruptedRunError):
         return INTERRUPTED, str(error)
-    message = f"error: {' '.join(str(error).split())}"
-    if isinstance(error, (UsageError, DeviceError, *_WRONG_PATH)):
+    message = f"error: {_cut(' '.join(str(error).split()))}"
+    # An error that was made of a text alone has no number.
+    by_path = isinstance(error, OSError) and (
+        error.errno in _WRONG_PATH
+        or isinstance(
+            error, FileExistsError | FileNotFoundError | IsADirectoryError | NotADirectoryError
+        )
+    )
+    if isinstance(error, (UsageError, DeviceError)) or by_path:
         return 2, message
     return (1 if isinstance(error, TrainingDivergedError | OSError) else None), message
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _LONGEST_MESSAGE:
+        return text
+    half = _LONGEST_MESSAGE // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+class _CutFormatter(logging.Formatter):
+    """Formats a warning as one line of bounded length."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return _cut(" ".join(super().format(record).splitlines()))
+
+
+def _use_streams() -> None:
+    """Make standard output and error usable whatever the terminal is.
+
+    A name that the terminal's encoding lacks, or that is no text at all, is printed with escapes; a
+    stream that is closed swallows what is written.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _warnings_above_bars() -> AbstractContextManager[Any]:

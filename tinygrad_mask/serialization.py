@@ -1,6 +1,9 @@
 """Arrays and metadata in safetensors files: no code runs when one is read."""
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,12 +69,22 @@ def save(
     write_file(path, content, overwrite=overwrite)
 
 
-def load(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
+def load(
+    path: str | Path, *, max_bytes: int | None = None
+) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays and the metadata of a safetensors file.
 
-    Raises `OSError` where the file cannot be read and `ValueError` where it is something else.
+    Raises `OSError` if the file cannot be read or is none (a pipe, a device), and `ValueError` if
+    it is something else, or larger than `max_bytes`, before memory is taken for it.
     """
     path = Path(path)
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise ValueError(
+            f"{path}: expected at most {max_bytes >> 20:,} MiB, got {status.st_size >> 20:,} MiB"
+        )
     with open(path, "rb"):
         pass  # safetensors would say neither which file nor why
     try:

@@ -13,6 +13,8 @@ from tinygrad_mask.masks.images import to_rgb
 
 _FILTER = Image.Resampling.BICUBIC
 _FILTER_RADIUS = 2  # of the bicubic kernel, in pixels of the coarser of photograph and crop
+_LARGEST_CROP = 512  # pixels a side; the networks are made for 40
+_LARGEST_MARGIN = 100.0
 _LARGEST_WINDOW = 4096  # pixels a side
 
 
@@ -32,8 +34,14 @@ class CropSettings:
         """Refuse what no crop can have."""
         if self.size < 1:
             raise ValueError(f"crop size expects at least 1 pixel, got {self.size}")
-        if not (math.isfinite(self.margin) and self.margin >= 0):
-            raise ValueError(f"crop margin expects a share of at least 0, got {self.margin}")
+        if self.size > _LARGEST_CROP:
+            raise ValueError(
+                f"image_size: expected at most {_LARGEST_CROP} pixels, got {self.size}"
+            )
+        if not (math.isfinite(self.margin) and 0 <= self.margin <= _LARGEST_MARGIN):
+            raise ValueError(
+                f"crop margin expects a share of 0 to {_LARGEST_MARGIN}, got {self.margin}"
+            )
 
 
 def crop_face(

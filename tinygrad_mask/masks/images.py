@@ -1,6 +1,10 @@
 """Read images of every usual kind, from files and arrays: upright, RGB, 8 bits per channel."""
 
+import errno
 import io
+import os
+import stat
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -8,10 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""The file names taken for images; what the file really is, its content says."""
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png"}
+    | {".tif", ".tiff", ".webp"}
+)
+"""The file names taken for images; what the file really is, its content says.
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+Pillow reads no HEIC: such files are reported as unreadable rather than overlooked.
+"""
+
+PIXELS_VARIABLE = "TINYGRAD_MASK_MAX_PIXELS"
+"""The environment variable that says how many pixels an image may have."""
+
+MAX_PIXELS = 50_000_000
+"""Its default: an image of as many takes up to 400 MB while it is read."""
+
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_CONVERTED_AT_ONCE = 4_000_000  # pixels
+
+# Pillow warns of what `read_image` refuses.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 _EXIF_ORIENTATION = 0x0112
 _EXIF_QUARTER_TURNS = (5, 6, 7, 8)
 
@@ -24,11 +44,17 @@ def read_image(path: str | Path | BinaryIO) -> Image.Image:
     Of an animation it is the first frame.
 
     Raises `OSError`, in one line with the path, if the file is missing, empty, truncated, corrupt
-    or of no known format, and if it has so many pixels that Pillow takes it for a decompression
-    bomb.
+    or of no known format, and before it is decoded if it has more pixels than `MAX_PIXELS` or
+    another number in the environment variable `PIXELS_VARIABLE`.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _open(path) as image:
+            most = _most_pixels()
+            if image.width * image.height > most:
+                raise OSError(
+                    f"expected at most {most:,} pixels, got {image.width:,} x {image.height:,}; "
+                    f"the environment variable {PIXELS_VARIABLE} allows others"
+                )
             return to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # whatever a decoder trips over in a corrupt file
         raise OSError(f"{_name(path)}: {_reason(error, path)}") from error
@@ -40,12 +66,30 @@ def read_image_size(path: str | Path | BinaryIO) -> tuple[int, int]:
     Raises `OSError` like `read_image`, but does not notice what is wrong behind the header.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with _open(path) as image:
             width, height = image.size
             turned = image.getexif().get(_EXIF_ORIENTATION) in _EXIF_QUARTER_TURNS
     except Exception as error:  # as in read_image
         raise OSError(f"{_name(path)}: {_reason(error, path)}") from error
     return (height, width) if turned else (width, height)
+
+
+def _open(path: str | Path | BinaryIO) -> Image.Image:
+    """Open an image file without decoding it; only a regular file: reading others may block."""
+    if isinstance(path, str | Path):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "not a regular file")
+    return Image.open(path, formats=_FORMATS)
+
+
+def _most_pixels() -> int:
+    text = os.environ.get(PIXELS_VARIABLE, "")
+    if not text:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 20):
+        raise OSError(f"{PIXELS_VARIABLE}: expected a number of pixels, got {text[:20]!r}")
+    return int(text)
 
 
 def open_image(image: str | Path | Image.Image | NDArray[Any], *, bgr: bool = False) -> Image.Image:
@@ -106,6 +150,18 @@ def to_rgb(image: Image.Image | NDArray[Any], *, bgr: bool = False) -> Image.Ima
 
 
 def _converted(image: Image.Image) -> Image.Image:
+    """Convert a large image in strips, which bounds the memory that the steps between take."""
+    rows = max(_CONVERTED_AT_ONCE // image.width, 1) if image.width else 1
+    if image.height <= rows:
+        return _converted_at_once(image)
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        result.paste(_converted_at_once(strip), (0, top))
+    return result
+
+
+def _converted_at_once(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to 255, not scale it
         grey = np.asarray(image).astype(np.int64).clip(0, 65535) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from tinygrad_mask import serialization
 from tinygrad_mask.masks.duplicates import HASH_WORDS
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.labels import LABELS
+from tinygrad_mask.masks.schemas import decode_json
+
+LARGEST_MODEL = 512 << 20
+"""Bytes of the largest file that is read as a model: 134 million weights."""
 
 PRETRAINED = "pretrained"
 """What stands for the shipped weights wherever a model is asked for; a path is `./pretrained`."""
@@ -34,18 +39,40 @@ def read_model(
     if path.is_dir():
         path = path / "model.safetensors"
     try:
-        return path, *serialization.load(path)
+        arrays, metadata = serialization.load(path, max_bytes=LARGEST_MODEL)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read as a model ({error.strerror})") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UsageError(f"{path}: expected finite weights, got {name} with others")
+    return path, arrays, metadata
+
+
+def check_labels(text: str) -> None:
+    """Raise `ValueError` unless the labels of a model's metadata are those of this package."""
+    if decode_json(text, list[str]) != list(LABELS):
+        raise ValueError(f"its labels are {text:.60}, not {', '.join(LABELS)}")
+
+
+def check_weights(least: int, arrays: dict[str, NDArray[Any]]) -> None:
+    """Raise `ValueError` unless a file's arrays have as many numbers as its network needs at least.
+
+    To be called before a network is built: its metadata may ask for one of any size.
+    """
+    held = sum(array.size for array in arrays.values())
+    if held < least:
+        raise ValueError(
+            f"its architecture has at least {least:,} weights, and the file holds {held:,}"
+        )
 
 
 def check_format(path: Path, metadata: dict[str, str], expected: str) -> None:
     """Raise `UsageError` unless a model's file has this format."""
     came = metadata.get("format", "no format")
     if came != expected:
-        raise UsageError(f"{path}: expected metadata of '{expected}', got {came!r}")
+        raise UsageError(f"{path}: expected metadata of '{expected}', got {came!r:.60}")
 
 
 def hashes_to_text(hashes: NDArray[np.uint64]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tinygrad_mask.masks.datasets.records import Photograph
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.schemas import decode_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,10 @@ def fold_photographs(
     """
     if folds < 2:
         raise UsageError(f"cross-validation expects at least 2 folds, got {folds}")
+    if folds > len(photograph_labels):
+        raise UsageError(
+            f"too few photographs with faces for {folds} folds: there are {len(photograph_labels)}"
+        )
     rng = np.random.default_rng(seed)
     members: list[list[_Group]] = [[] for _ in range(folds)]
     faces: list[Counter[str | None]] = [Counter() for _ in range(folds)]
@@ -179,7 +184,7 @@ def load_split(path: Path, photographs: Sequence[Photograph]) -> Split:
     """
     position = {(p.source, p.name): index for index, p in enumerate(photographs)}
     try:
-        content = json.loads(path.read_bytes())
+        content = decode_json(path.read_bytes(), dict[str, dict[str, list[str]]])
         keys = {
             side: [(source, name) for source, names in content[side].items() for name in names]
             for side in ("train", "validation")
@@ -187,7 +192,7 @@ def load_split(path: Path, photographs: Sequence[Photograph]) -> Split:
         named = Counter(keys["train"] + keys["validation"])
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError) as error:
         raise UsageError(f"{path}: not a split as it is written for a run ({error!r})") from error
     for what, culprits in (
         ("names photographs twice", [key for key, times in named.items() if times > 1]),

@@ -153,7 +153,9 @@ def train_command(arguments: argparse.Namespace) -> None:
             crops = dataclasses.replace(crops, size=arguments.image_size)
         architecture_of(kind, crops.size)  # refuses a size that its poolings cannot halve
     except ValueError as error:
-        raise option_error(error, {name: name for name in _RECIPE_OPTIONS}) from error
+        raise option_error(
+            error, {name: name for name in (*_RECIPE_OPTIONS, "image_size")}
+        ) from error
     if arguments.data is None:
         print(
             f"without --data: training on {SYNTHETIC_COUNT:,} drawn photographs; "

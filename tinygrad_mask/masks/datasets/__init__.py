@@ -10,7 +10,9 @@ from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.classes import parse_classes
 from tinygrad_mask.masks.datasets.folders import class_folders, read_folders
 from tinygrad_mask.masks.datasets.humans_in_the_loop import (
+    CSV_HEADERS,
     find_annotations,
+    read_header,
     read_humans_in_the_loop,
 )
 from tinygrad_mask.masks.datasets.larxel import is_larxel, read_larxel
@@ -30,6 +32,12 @@ __all__ = [
 
 SYNTHETIC_COUNT = 1000
 """How many photographs `synthetic` means."""
+
+_NO_CLASSES = frozenset({"images", "photographs", "photos", "pictures"})
+"""Names of folders that hold the photographs of all classes."""
+
+MOST_DRAWN = 1_000_000
+"""How many photographs may be drawn or painted: more would take days to load."""
 
 PAINTED_COUNT = 1000
 """How many photographs `painted:FOLDER` means."""
@@ -110,13 +118,17 @@ def open_dataset(
         photographs = read_humans_in_the_loop(
             folder, issues, classes=names, other_coverings=other_coverings
         )
+    elif (folder / "train.csv").is_file() and _NO_CLASSES.issuperset(class_folders(folder) or "?"):
+        raise UsageError(
+            f"{folder}: not recognised as a data set; it has {_few(entries)}{_almost(folder)}"
+        )
     elif class_folders(folder):
         photographs = read_folders(folder, issues, classes=names)
     else:
         raise UsageError(
-            f"{folder}: not recognised as a data set; expected images/ and annotations/*.xml, "
-            "NAME.jpg.json files, a train.csv, or a folder of pictures per class; "
-            f"it has {_few(entries)}"
+            f"{folder}: not recognised as a data set; expected images/ and "
+            "annotations/*.xml, NAME.jpg.json files, a train.csv, or a folder of pictures per "
+            f"class; it has {_few(entries)}{_almost(folder)}"
         )
     if not any(photograph.faces for photograph in photographs):
         counts = ", ".join(f"{kind}: {number}" for kind, number in issues.counts().items())
@@ -129,7 +141,10 @@ def _synthetic_count(text: str) -> int:
     if not colon:
         return SYNTHETIC_COUNT
     if not _is_count(count):
-        raise UsageError(f"expected synthetic:COUNT with a whole number from 1 on, got '{text}'")
+        raise UsageError(
+            f"expected synthetic:COUNT with a whole number from 1 on, up to {MOST_DRAWN:,}, "
+            f"got '{text:.60}'"
+        )
     return int(count)
 
 
@@ -150,7 +165,7 @@ def _painted(
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0
+    return text.isascii() and text.isdigit() and 0 < int(text[:10]) <= MOST_DRAWN
 
 
 def _entries(folder: Path) -> list[str]:
@@ -166,6 +181,15 @@ def _entries(folder: Path) -> list[str]:
     if not entries:
         raise UsageError(f"{folder}: the folder is empty")
     return entries
+
+
+def _almost(folder: Path) -> str:
+    """Say of a table that is there what is wrong with it."""
+    for path in sorted(folder.glob("*.csv")):
+        header = read_header(path)
+        shown = ",".join(header) if header else "nothing that can be read"
+        return f"; the header of {path.name} is {shown:.60}, expected {','.join(CSV_HEADERS[0])}"
+    return ""
 
 
 def _few(names: list[str]) -> str:

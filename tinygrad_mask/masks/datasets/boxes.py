@@ -9,18 +9,23 @@ from tinygrad_mask.masks.datasets.records import Box, Face, PhotographFile
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.images import read_image_size
 
+_LEAST_SIDE = 1e-3  # pixels
+_FARTHEST = 1e7  # pixels
 _SLACK = 2.0  # pixels by which tools and people miss the edge; Larxel's boxes leave by one
 
 
 def parse_box(corners: Sequence[object]) -> Box:
     """Return the box of four corners `x1, y1, x2, y2`, numbers or their text.
 
-    Raises `ValueError` where they are not four finite numbers or the box has no area.
+    Raises `ValueError` unless they are four finite numbers, each side is at least a thousandth of a
+    pixel long, and no corner is farther away than any photograph is large.
     """
     if len(corners) != 4:
         raise ValueError(f"a box has 4 numbers, got {len(corners)}")
     x1, y1, x2, y2 = (_number(corner) for corner in corners)
-    if not (x1 < x2 and y1 < y2):
+    if max(map(abs, (x1, y1, x2, y2))) > _FARTHEST:
+        raise ValueError(f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) is larger than any photograph")
+    if not (x2 - x1 >= _LEAST_SIDE and y2 - y1 >= _LEAST_SIDE):
         raise ValueError(f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area")
     return x1, y1, x2, y2
 
@@ -28,10 +33,10 @@ def parse_box(corners: Sequence[object]) -> Box:
 def _number(value: object) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]  # what is no number raises
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"a box has 4 finite numbers, got {value!r}")
+        raise ValueError(f"a box has 4 finite numbers, got {str(value)[:40]!r}")
     return number
 
 

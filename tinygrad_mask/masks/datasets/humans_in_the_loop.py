@@ -5,7 +5,9 @@ The original has a JSON file for each annotated photograph; the mirror on Kaggle
 """
 
 import csv
+import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -50,11 +52,12 @@ OBJECTS = frozenset(
 )
 """The classes of things that people wear; their boxes lie on faces that have boxes of their own."""
 
-_CSV_HEADERS = (
+CSV_HEADERS = (
     # As published: the second and third column hold y1 and x2, whatever their names say.
     ["name", "x1", "x2", "y1", "y2", "classname"],
     ["name", "x1", "y1", "x2", "y2", "classname"],
 )
+_LONGEST_HEADER = 10_000  # bytes
 _SAME_FACE = 0.5  # intersection over union of two boxes on one face
 
 _Object = tuple[str, Box]
@@ -161,15 +164,14 @@ def _read_jsons(paths: list[Path], issues: DataIssues) -> _Annotations:
 def _read_csv(path: Path, issues: DataIssues) -> _Annotations:
     annotations: _Annotations = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for line, row in _numbered_rows(file):
-                try:
-                    if len(row) != len(_CSV_HEADERS[0]):
-                        raise ValueError(f"expected {len(_CSV_HEADERS[0])} fields, got {len(row)}")
-                    objects = annotations.setdefault(row[0], [])
-                    objects.append((row[5], parse_box(row[1:5])))
-                except ValueError as error:
-                    issues.warn("object cannot be used", f"{path}, line {line}", str(error))
+        for line, row in _numbered_rows(io.StringIO(_text(path.read_bytes()), newline="")):
+            try:
+                if len(row) != len(CSV_HEADERS[0]):
+                    raise ValueError(f"expected {len(CSV_HEADERS[0])} fields, got {len(row)}")
+                objects = annotations.setdefault(row[0], [])
+                objects.append((row[5], parse_box(row[1:5])))
+            except ValueError as error:
+                issues.warn("object cannot be used", f"{path}, line {line}", str(error))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from error
     return annotations
@@ -184,12 +186,32 @@ def _numbered_rows(file: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, row
 
 
-def _has_header(path: Path) -> bool:
+def read_header(path: Path) -> list[str] | None:
+    """Return the first row of a CSV; None if it has none or cannot be read."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), None) in _CSV_HEADERS
+        with path.open("rb") as file:
+            line = _text(file.readline(_LONGEST_HEADER))
+        return next(csv.reader([line]), None)
     except (OSError, UnicodeDecodeError, csv.Error):
-        return False
+        return None
+
+
+def _has_header(path: Path) -> bool:
+    return read_header(path) in CSV_HEADERS
+
+
+def _text(content: bytes) -> str:
+    """Return the text of bytes: UTF-8, or else Latin-1, in which every byte is a character.
+
+    Raises `UnicodeDecodeError` for what has accented letters side by side: no words of Latin-1, but
+    other bytes.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        if re.search(rb"[\x80-\xff]{3}", content):
+            raise
+        return content.decode("latin-1")
 
 
 def _images_by_name(folder: Path) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.labels import LABELS
 
 BOXES_HELP = "a folder of photographs with boxes (Larxel, Humans in the Loop, any Pascal VOC)"
 
@@ -26,6 +27,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--other-coverings",
+        choices=LABELS,
         metavar="LABEL",
         help="the label of faces covered by something else than a mask (default: left out)",
     )

@@ -16,8 +16,11 @@ from tinygrad_mask.files import is_partial, remove_partials, write_file
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.runs.lock import LOCK, locked
+from tinygrad_mask.masks.schemas import decode_json
 from tinygrad_mask.serialization import check_digest, load, save, with_digest
-from tinygrad_mask.training import InterruptedRunError
+from tinygrad_mask.training import InterruptedRunError, Progress
+
+_LARGEST_STATE = 4 << 30  # bytes: the largest model with the moments and averages of its weights
 
 logger = logging.getLogger("tinygrad_mask")
 
@@ -156,7 +159,7 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """Read the settings back; raises `UsageError` where the folder is not that of a run."""
         try:
-            config = json.loads(self.config.read_bytes())
+            config = decode_json(self.config.read_bytes(), dict[str, Any])
         except FileNotFoundError as error:
             what = f"one without {self.config.name}" if self.path.is_dir() else "no folder"
             raise UsageError(f"{self.path}: expected the folder of a run, got {what}") from error
@@ -169,8 +172,6 @@ class RunFolder:
             ) from error
         except ValueError as error:
             raise UsageError(f"{self.path}: expected the folder of a run ({error})") from error
-        if not isinstance(config, dict):
-            raise UsageError(f"{self.config}: expected the settings of a run, got {config!r:.60}")
         return config
 
     # --- after each epoch -------------------------------------------------------------------
@@ -228,7 +229,7 @@ class RunFolder:
             if not path.exists():
                 continue
             try:
-                state = load(path)
+                state = load(path, max_bytes=_LARGEST_STATE)
                 check_digest(*state)
             except (OSError, ValueError) as error:
                 reason = str(error).removeprefix(f"{path}: ")
@@ -247,8 +248,8 @@ class RunFolder:
         if not self.has_begun():
             return 0
         try:
-            return int(json.loads(self.read_checkpoint()[1]["progress"])["epoch"])
-        except (KeyError, TypeError, ValueError) as error:
+            return decode_json(self.read_checkpoint()[1]["progress"], Progress).epoch
+        except (KeyError, ValueError) as error:
             raise UsageError(f"{self.checkpoint}: not the state of a run ({error})") from error
 
     def check_resumable(self, epochs: int | None, planned: int) -> None:

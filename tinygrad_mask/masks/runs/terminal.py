@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.runs.run_folder import RunFolder, SavedModel
+from tinygrad_mask.masks.schemas import decode_json
 from tinygrad_mask.training import (
     Callback,
     InterruptedRunError,
+    Progress,
     ProgressLine,
     Trainer,
     TrainingDivergedError,
@@ -77,6 +79,7 @@ def load_state(trainer: Trainer, folder: RunFolder) -> None:
     """Take up the state in a folder; raises `UsageError` if it is not that of this run."""
     state = folder.read_checkpoint()
     try:
+        decode_json(state[1]["progress"], Progress)  # of the right types: the trainer trusts them
         trainer.load_state(*state)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{folder.checkpoint}: not the state of this run ({error})") from error

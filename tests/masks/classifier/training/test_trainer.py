@@ -27,6 +27,7 @@ from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
 from tinygrad_mask.masks.labels import class_weights
+from tinygrad_mask.masks.schemas import convert
 from tinygrad_mask.training import InterruptedRunError, TrainingDivergedError
 
 SIZE = 8
@@ -248,7 +249,7 @@ class TestRecipe:
     @pytest.mark.parametrize("kind", KINDS)
     def test_comes_back_from_json(self, kind):
         content = json.loads(json.dumps(dataclasses.asdict(RECIPES[kind])))
-        assert Recipe.from_json(content) == RECIPES[kind]
+        assert convert(content, Recipe) == RECIPES[kind]
 
 
 class TestClassifierFile:

@@ -8,6 +8,8 @@ from tinygrad_mask import nn
 from tinygrad_mask.masks.classifier.network.blocks import BLOCKS, plain
 from tinygrad_mask.masks.labels import LABELS
 
+_MOST = 8192  # channels, pixels or blocks
+
 KINDS = ("cnn", "mlp", *BLOCKS)
 
 
@@ -33,6 +35,8 @@ class Architecture:
         """Refuse what cannot be built."""
         if self.kind not in KINDS:
             raise ValueError(f"model: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected at least 0, below 1, got {self.dropout}")
         staged = self.kind in BLOCKS
         if len(self.depths) != (len(self.channels) if staged else 0) or (
             staged and min(self.depths, default=0) < 1
@@ -48,6 +52,24 @@ class Architecture:
                 f"model: expected an image size of at least {least} pixels for "
                 f"{poolings} poolings, got {self.image_size}"
             )
+        sizes = {"image_size": (self.image_size,), "hidden": (self.hidden,)}
+        for name, values in (sizes | {"channels": self.channels, "depths": self.depths}).items():
+            if not all(0 < value <= _MOST for value in values):
+                raise ValueError(f"{name}: expected 1 to {_MOST}, got {values}")
+
+    def least_weights(self) -> int:
+        """Return a number of weights that the model has at least, without building it."""
+        if self.kind == "mlp":
+            return 3 * self.image_size**2 * self.hidden
+        factor = {"mobilenet": 1, "resnet": 18}.get(self.kind, 9)
+        pairs = zip(self.channels, self.channels[1:], strict=False)
+        weights = sum(inputs * outputs for inputs, outputs in pairs) * min(factor, 9)
+        for width, depth in zip(self.channels, self.depths, strict=False):
+            weights += factor * width**2 * (depth - 1)
+        if self.kind == "cnn":
+            side = self.image_size >> len(self.channels)
+            weights += side**2 * self.channels[-1] * self.hidden if self.channels else 0
+        return weights
 
 
 def architecture_of(kind: str, image_size: int) -> Architecture:

@@ -23,10 +23,13 @@ from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.model_files import (
     check_format,
+    check_labels,
+    check_weights,
     hashes_from_text,
     hashes_to_text,
     read_model,
 )
+from tinygrad_mask.masks.schemas import decode_json
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,6 +50,14 @@ class Normalisation:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be scaled by."""
+        if not (all(map(math.isfinite, self.mean)) and all(0 < s < math.inf for s in self.std)):
+            raise ValueError(
+                "normalisation: expected finite means and deviations above 0, got "
+                f"{self.mean} and {self.std}"
+            )
 
     @classmethod
     def of(cls, crops: NDArray[np.uint8] | Rows) -> "Normalisation":
@@ -278,24 +289,25 @@ class Classifier:
         """Build a classifier from what a file, here called `path`, holds."""
         check_format(path, metadata, _FORMAT)
         try:
-            if json.loads(metadata["labels"]) != list(LABELS):
-                raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
-            fields = json.loads(metadata["architecture"])
-            stages = {name: tuple(fields.get(name, ())) for name in ("channels", "depths")}
-            architecture = Architecture(**fields | stages)
-            crops = CropSettings(**json.loads(metadata["crops"]))
-            scale = json.loads(metadata["normalisation"])
-            normalisation = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
-            temperature = float(json.loads(metadata.get("temperature", "1")))
+            check_labels(metadata["labels"])
+            architecture = decode_json(metadata["architecture"], Architecture)
+            crops = decode_json(metadata["crops"], CropSettings)
+            normalisation = decode_json(metadata["normalisation"], Normalisation)
+            temperature = decode_json(metadata.get("temperature", "1"), float)
             if not (math.isfinite(temperature) and temperature > 0):
                 raise ValueError(f"its temperature is {temperature}")
-            threshold = float(json.loads(metadata.get("threshold", "0")))
+            threshold = decode_json(metadata.get("threshold", "0"), float)
             if not 0 <= threshold < 1:
                 raise ValueError(f"its threshold is {threshold}")
-            mirrored = json.loads(metadata.get("mirrored", "false")) is True
+            mirrored = decode_json(metadata.get("mirrored", "false"), bool)
             trained_on = None
             if "trained_on" in metadata:
                 trained_on = hashes_from_text(metadata["trained_on"])
+            if crops.size != architecture.image_size:
+                raise ValueError(
+                    f"its crops have {crops.size} pixels, its network {architecture.image_size}"
+                )
+            check_weights(architecture.least_weights(), arrays)
             model = build_model(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:

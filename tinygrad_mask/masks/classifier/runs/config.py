@@ -21,6 +21,7 @@ from tinygrad_mask.masks.classifier.training.trainer import ClassifierTrainer, T
 from tinygrad_mask.masks.crops import CropSettings
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import MIN_FACE, FaceSet
+from tinygrad_mask.masks.schemas import convert
 
 GROUPINGS = ("photograph", "event")
 """What photographs are grouped by; see `RunConfig`."""
@@ -72,13 +73,8 @@ class RunConfig:
     def from_json(cls, path: Path, content: Mapping[str, Any]) -> "RunConfig":
         """Return the settings that `path` holds; raises `UsageError` where they are others."""
         try:
-            fields = dict(content)
-            for name in ("data", "extra"):
-                fields[name] = tuple(fields.get(name, ()))
-            fields["recipe"] = Recipe.from_json(fields["recipe"])
-            fields["crops"] = CropSettings(**fields["crops"])
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
+            return convert(content, cls)
+        except ValueError as error:
             raise UsageError(f"{path}: not the settings of a run ({error})") from error
 
 

@@ -31,6 +31,7 @@ from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.report.markdown import interval_text
 from tinygrad_mask.masks.runs.terminal import run_in_terminal
+from tinygrad_mask.masks.schemas import decode_json
 from tinygrad_mask.masks.splits import fold_photographs
 from tinygrad_mask.training import InterruptedRunError
 
@@ -214,7 +215,11 @@ def fold_model(out: Path, fold: int) -> Path:
 def _read_fold(path: Path, judged: NDArray[np.int64]) -> FoldResult:
     try:
         arrays, texts = serialization.load(path)
-        result = FoldResult(arrays["positions"], arrays["scores"], json.loads(texts["history"]))
+        result = FoldResult(
+            arrays["positions"],
+            arrays["scores"],
+            decode_json(texts["history"], list[dict[str, float]]),
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{path}: cannot be read as a fold's result ({error})") from error
     if not np.array_equal(result.positions, judged):

@@ -1,15 +1,15 @@
 """How a model is trained: the settings of a run that are not about its data."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tinygrad_mask import Tensor, nn
 from tinygrad_mask import functions as F
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.optim import SGD, AdamW, Optimizer
+
+_LARGEST_RATE = 1e10  # far above, float32 overflows unnoticed
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -58,6 +58,8 @@ class Recipe:
             )
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr: expected a learning rate above 0, got {self.lr:g}")
+        if self.lr > _LARGEST_RATE:
+            raise ValueError(f"lr: expected at most {_LARGEST_RATE:g}, got {self.lr:g}")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(
                 f"weight_decay: expected a weight decay of at least 0, got {self.weight_decay:g}"
@@ -71,18 +73,6 @@ class Recipe:
                 f"class_shares: expected a share above 0 for each of {', '.join(LABELS)}, "
                 f"got {shares}"
             )
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Recipe":
-        """Return the recipe that `asdict` made this of; raises `TypeError` for other names."""
-        varied, shares = content["augmentation"], content.get("class_shares")
-        return cls(
-            **{
-                **content,
-                "augmentation": None if varied is None else Augmentation(**varied),
-                "class_shares": None if shares is None else tuple(shares),
-            }
-        )
 
 
 PRESS = Recipe(

@@ -11,9 +11,7 @@ numbers (CenterNet, Zhou et al. 2019; the box parametrisation is that of TTFNet,
     5..7   scores of the labels, in the order of `LABELS`
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +28,7 @@ LARGEST_STRIDE = 32
 FACE, BOX, LABEL = slice(0, 1), slice(1, 5), slice(5, 5 + len(LABELS))
 """The channels of the output map."""
 
+_MOST = 8192  # channels or blocks
 _OUTPUTS = LABEL.stop
 _INITIAL_FACE_PROBABILITY = 0.02  # faces are rare: without this the first steps are all background
 _INITIAL_DISTANCE = 2.0  # strides; a face of 16 pixels
@@ -48,15 +47,6 @@ class DetectorArchitecture:
     depths: tuple[int, ...] = (2, 2, 2, 1)
     head: int = 48
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "DetectorArchitecture":
-        """Return the architecture that `asdict` made this of.
-
-        Raises `KeyError` and `TypeError` for other names.
-        """
-        stages = {name: tuple(content[name]) for name in ("channels", "depths")}
-        return cls(**{**content, **stages})
-
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         if len(self.channels) != 5 or len(self.depths) != 4:
@@ -64,11 +54,25 @@ class DetectorArchitecture:
                 "detector: expected 5 channels and 4 depths, got "
                 f"{len(self.channels)} and {len(self.depths)}"
             )
+        if max(*self.channels, *self.depths, self.head) > _MOST:
+            raise ValueError(
+                f"detector: expected channels, depths and head of at most {_MOST}, got "
+                f"{self.channels}, {self.depths} and {self.head}"
+            )
         if min(*self.channels, *self.depths, self.head) < 1:
             raise ValueError(
                 "detector: expected channels, depths and head of at least 1, got "
                 f"{self.channels}, {self.depths} and {self.head}"
             )
+
+    def least_weights(self) -> int:
+        """Return a number of weights that the network has at least, without building it."""
+        return sum(
+            9 * outputs * (inputs + outputs * (depth - 1))
+            for inputs, outputs, depth in zip(
+                self.channels, self.channels[1:], self.depths, strict=False
+            )
+        )
 
 
 class FaceDetector(nn.Module):

@@ -30,10 +30,13 @@ from tinygrad_mask.masks.images import open_image
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.model_files import (
     check_format,
+    check_labels,
+    check_weights,
     hashes_from_text,
     hashes_to_text,
     read_model,
 )
+from tinygrad_mask.masks.schemas import decode_json
 
 DETECTOR_FORMAT = "tinygrad_mask detector 1"
 """The format that a detector's file names in its metadata."""
@@ -199,13 +202,13 @@ class Detector:
         path, arrays, metadata = read_model(path, PRETRAINED_FILE)
         check_format(path, metadata, DETECTOR_FORMAT)
         try:
-            if json.loads(metadata["labels"]) != list(LABELS):
-                raise ValueError(f"its labels are {metadata['labels']}, not {LABELS}")
-            architecture = DetectorArchitecture.from_json(json.loads(metadata["architecture"]))
-            settings = InputSettings(**json.loads(metadata["input"]))
+            check_labels(metadata["labels"])
+            architecture = decode_json(metadata["architecture"], DetectorArchitecture)
+            settings = decode_json(metadata["input"], InputSettings)
             trained_on = None
             if "trained_on" in metadata:
                 trained_on = hashes_from_text(metadata["trained_on"])
+            check_weights(architecture.least_weights(), arrays)
             model = FaceDetector(architecture, np.random.default_rng(0))
             model.load_state_dict(arrays)
         except (KeyError, TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ GREY = 114
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 63.75
 """What is subtracted from pixels of 0 to 255, and what the rest is divided by."""
 
+_MOST = 16384
 _MUCH_SMALLER = 0.6  # a second look at a size beyond this share of the first shows nothing new
 
 
@@ -39,6 +40,10 @@ class InputSettings:
 
     def __post_init__(self) -> None:
         """Refuse what no photograph can be resized to."""
+        if not all(0 <= value <= _MOST for value in vars(self).values()):
+            raise ValueError(
+                f"input: expected sizes above 0 and up to {_MOST:,} pixels, got {self}"
+            )
         if not (
             self.long_side >= 1
             and self.coarse_long_side >= 0

@@ -9,6 +9,7 @@ from tinygrad_mask.masks.detector.network.architecture import DetectorArchitectu
 from tinygrad_mask.masks.detector.network.input import InputSettings
 from tinygrad_mask.masks.detector.training.recipe import DetectorRecipe
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.schemas import convert
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,6 @@ class DetectorRunConfig:
     def from_json(cls, path: Path, content: Mapping[str, Any]) -> "DetectorRunConfig":
         """Return the settings that `path` holds; raises `UsageError` where they are others."""
         try:
-            fields = dict(content)
-            fields["data"] = tuple(fields["data"])
-            fields["recipe"] = DetectorRecipe.from_json(fields["recipe"])
-            fields["architecture"] = DetectorArchitecture.from_json(fields["architecture"])
-            fields["input"] = InputSettings(**fields["input"])
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
+            return convert(content, cls)
+        except ValueError as error:
             raise UsageError(f"{path}: not the settings of a detector's run ({error})") from error

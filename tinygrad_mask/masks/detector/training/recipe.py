@@ -1,11 +1,11 @@
 """How a detector is trained: every number of a run that is not about its data."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from tinygrad_mask.masks.detector.training.augmentation import DetectorAugmentation
+
+_LARGEST_RATE = 1e10  # far above, float32 overflows unnoticed
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class DetectorRecipe:
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected a number above 0, got {getattr(self, name):g}")
+        if self.lr > _LARGEST_RATE:
+            raise ValueError(f"lr: expected at most {_LARGEST_RATE:g}, got {self.lr:g}")
         for name in ("weight_decay", "box_weight", "label_weight", "class_balance", "min_face"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(
@@ -62,13 +64,3 @@ class DetectorRecipe:
     def steps(self) -> int:
         """The number of steps in all epochs."""
         return self.epochs * self.steps_per_epoch
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "DetectorRecipe":
-        """Return the recipe that `asdict` made this of.
-
-        Raises `KeyError` and `TypeError` for other names.
-        """
-        augmentation = dict(content["augmentation"])
-        augmentation["long_side"] = tuple(augmentation["long_side"])
-        return cls(**{**content, "augmentation": DetectorAugmentation(**augmentation)})
