@@ -66,14 +66,15 @@ class RunningServer:
 
 
 @contextmanager
-def serving(detector: Detector | None = None, **options) -> Iterator[RunningServer]:
+def serving(detector: Detector | None = None, port: int = 0, **options) -> Iterator[RunningServer]:
     """Run a server with these `ServerSettings`, by default with a `PlainDetector`."""
     if detector is None:
         trained = load_detector()
         detector = PlainDetector(trained.model, trained.architecture, trained.settings)
     settings = ServerSettings(names=allowed_names("127.0.0.1", []), **options)
     listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
     port = listening.getsockname()[1]
     server = create_server(create_app(detector, settings), "127.0.0.1", port, settings.limits)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)

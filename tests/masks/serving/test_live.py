@@ -274,11 +274,12 @@ def test_a_camera_that_fails_is_said_to(plain, tmp_path):
     assert "no such file" in answer["error"]
 
 
-def test_there_is_no_camera_unless_asked_for(plain):
+@pytest.mark.parametrize("path", ["/api/camera", "/api/nosuch", "/", "/page.js", "/nosuch"])
+def test_there_is_no_other_socket(plain, path):
     with (
         serving() as server,
         pytest.raises(InvalidStatus) as refused,
-        live(server, "/api/camera"),
+        live(server, path),
     ):
         pass
     assert refused.value.response.status_code in (403, 404)

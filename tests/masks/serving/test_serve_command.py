@@ -95,7 +95,7 @@ def test_no_picture_is_stored_logged_or_sent_on(tmp_path):
             form = {"secretname": ("secretname.png", content)}
             assert http.post("/api/detect", files=form).status_code == 200
             assert http.post("/api/detect", content=content[:-99]).status_code == 415
-            assert http.post("/secretname", content=content).status_code == 404
+            assert http.post("/secretname", content=content).status_code == 405
         with connect(f"ws{address[4:]}api/live", proxy=None) as live:
             live.recv(timeout=60)
             live.send(picture(300))

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 from starlette.applications import Starlette
@@ -16,7 +17,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
 
 from tinygrad_mask.masks.detector.network.detector import Detector
 from tinygrad_mask.masks.serving.camera import ServerCamera
@@ -37,6 +40,9 @@ from tinygrad_mask.masks.serving.openapi import describe
 from tinygrad_mask.masks.serving.security import Guard, is_authorized
 
 _BAD_REQUEST, _UNAUTHORIZED, _TIMEOUT, _GONE = 400, 401, 408, 499
+PAGE = Path(__file__).with_name("page")
+"""The folder of the page: what is in it is sent as it is."""
+
 _DECODED = 2  # photographs that are in memory as pixels at a time
 
 
@@ -80,17 +86,24 @@ def create_app(detector: Detector, settings: ServerSettings) -> Starlette:
     async def described(_: Request) -> Response:
         return JSONResponse(description)
 
-    routes: list[BaseRoute] = [
-        Route("/healthz", healthy),
-        Route("/metrics", measured),
-        Route("/api/openapi.json", described),
-        Route("/api/detect", photographs.detect, methods=["POST"]),
-        WebSocketRoute("/api/live", live.__call__),
+    interface: list[BaseRoute] = [
+        Route("/openapi.json", described),
+        Route("/detect", photographs.detect, methods=["POST"]),
+        WebSocketRoute("/live", live.__call__),
+        # Says to the page whether there is a camera of the server's to show.
+        Route("/camera.json", _no if settings.camera is None else _yes),
     ]
     camera = None
     if settings.camera is not None:
         camera = ServerCamera(settings.camera, engine, metrics, sockets, settings.token)
-        routes.append(WebSocketRoute("/api/camera", camera.__call__))
+        interface.append(WebSocketRoute("/camera", camera.__call__))
+    routes: list[BaseRoute] = [
+        Route("/healthz", healthy),
+        Route("/metrics", measured),
+        Mount("/api", routes=interface),
+        WebSocketRoute("/{path:path}", _no_socket),  # files of the page are none
+        Mount("/", StaticFiles(directory=PAGE, html=True)),
+    ]
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -208,6 +221,18 @@ class _Photographs:
         finally:
             await form.close()
         raise RefusedError(_BAD_REQUEST, "multipart: expected a file, got fields only")
+
+
+async def _no_socket(socket: WebSocket) -> None:
+    await socket.close()
+
+
+async def _yes(_: Request) -> Response:
+    return JSONResponse({"camera": True})
+
+
+async def _no(_: Request) -> Response:
+    return JSONResponse({"camera": False})
 
 
 def _refused(error: RefusedError) -> Response:

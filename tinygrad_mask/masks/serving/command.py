@@ -122,8 +122,8 @@ def serve_command(arguments: argparse.Namespace) -> None:
         )
         if not is_loopback(arguments.host):
             _warn(arguments, token)
-        print(f"{_address(arguments, listening)}  (Ctrl-C ends)", flush=True)
         with suppress(KeyboardInterrupt):  # how one ends it
+            print(f"{_address(arguments, listening)}  (Ctrl-C ends)", flush=True)
             server.run([listening])
 
 

@@ -29,6 +29,8 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(self), microphone=(), geolocation=(), display-capture=()",
     "referrer-policy": "no-referrer",
+    # The browser asks each time whether the page has changed.
+    "cache-control": "no-cache",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
