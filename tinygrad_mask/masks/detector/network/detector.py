@@ -44,8 +44,15 @@ DETECTOR_FORMAT = "tinygrad_mask detector 1"
 PRETRAINED_FILE = Path(__file__).with_name("pretrained.safetensors")
 """The weights that ship with the package."""
 
-LEAST_SCORE = 0.3
-"""The score from which on something is taken for a face."""
+LEAST_SCORE = 0.4
+"""The score from which on something is taken for a face.
+
+Measured on the 140 photographs of Larxel's that the shipped weights were not trained on:
+
+    score                          0.25   0.30   0.35   0.40   0.45   0.50
+    share of the faces found       0.94   0.92   0.91   0.88   0.86   0.81
+    false alarms a photograph      3.43   2.01   1.15   0.65   0.41   0.21
+"""
 
 CONFIDENCE = 0.5
 """The probability below which a label is answered `unsure`."""
