@@ -6,7 +6,8 @@
 `runs/CV` is a folder that `tinygrad-mask train --cross-validate` left, or is still at work in: its
 settings are trained with once more, with nothing held back. What is judged after each epoch are
 faces that are trained on; how good the weights are, the cross-validation says. Weights are shipped
-only of pictures that are free (CC0), painted on such, or drawn.
+only of pictures that are free (CC0), painted on such, or drawn; weights that a run begins with
+(`--initial`) must be so too.
 
 The second form gives weights the temperature of the scores of all folds that are done, and the
 threshold below which they answer `unsure`, so that 90 % of the faces of `--answer` (default: of the
@@ -63,9 +64,10 @@ def main() -> None:
     # Cross-validation judges faces of every size; nothing is judged here.
     data = load_for(config)
     others = {photograph.source for photograph in data.faces.photographs} - FREE
-    if config.initial is not None or others:
-        came = f"weights begun with {config.initial}" if config.initial else ", ".join(others)
-        parser.error(f"expected pictures of {', '.join(sorted(FREE))} alone, got {came}")
+    if others:
+        parser.error(
+            f"expected pictures of {', '.join(sorted(FREE))} alone, got {', '.join(others)}"
+        )
     print(data.summary, end="\n\n")
     train = np.flatnonzero(data.faces.sizes >= config.min_face)
     judged = np.random.default_rng(config.seed).permutation(train)[:500]

@@ -150,7 +150,8 @@ def test_painted_photographs_are_reproducible_and_know_their_origin() -> None:
     once = painted_photographs(originals, marks, 6, seed=1)
     again = painted_photographs(originals, marks, 6, seed=1)
     assert [p.open().tobytes() for p in once] == [p.open().tobytes() for p in again]
-    assert len({p.open().tobytes() for p in once}) == 6
+    masked = [p for p in once if p.traits.worn != "not worn"]
+    assert len({p.open().tobytes() for p in masked}) == len(masked) > 1
     assert Counter(p.origin for p in once) == {"a": 3, "b": 3}
     assert len({p.name for p in once}) == 6
     assert {p.source for p in once} == {"painted_larxel"}
@@ -159,8 +160,9 @@ def test_painted_photographs_are_reproducible_and_know_their_origin() -> None:
 def test_proper_and_improper_are_painted_alike() -> None:
     found = painted_photographs([DrawnPhotograph()], {("a", 0): NOSE}, 1500, seed=0)
     labels = Counter(photograph.faces[0].label for photograph in found)
-    assert set(labels) == {"proper", "improper"}
-    assert 0.33 < labels["proper"] / 1500 < 0.43
+    assert 0.22 < labels["proper"] / 1500 < 0.32
+    assert 0.25 < labels["none"] / 1500 < 0.35
+    assert labels["improper"] + labels["proper"] + labels["none"] == 1500
     for trait in ("mask_size", "mask_slack", "mask_tilt"):
         mean = {
             label: np.mean([getattr(p.traits, trait) for p in found if p.traits.label == label])
@@ -173,6 +175,15 @@ def test_proper_and_improper_are_painted_alike() -> None:
         for label in labels
     }
     assert white["proper"] == pytest.approx(white["improper"], abs=0.06)
+
+
+def test_some_faces_stay_bare_to_the_bit() -> None:
+    found = painted_photographs([DrawnPhotograph()], {("a", 0): NOSE}, 12, seed=0)
+    bare = [p for p in found if p.traits.worn == "not worn"]
+    assert bare
+    for photograph in bare:
+        assert photograph.faces[0].label == "none"
+        assert photograph.open().tobytes() == photograph.photograph.open().tobytes()
 
 
 def test_without_a_marked_bare_face_it_says_so() -> None:
@@ -201,5 +212,6 @@ def test_larxels_bare_faces_are_painted(photographs: Path, folder: str) -> None:
             np.asarray(of.open(), np.int64) for of in (photograph.photograph, photograph)
         )
         changed = (before != after).any(axis=2)
-        assert 0 < changed.mean() < 0.7
+        assert changed.mean() < 0.7
+        assert changed.any() == (photograph.faces[0].label != "none")
         assert photograph.source == f"painted_{folder}"

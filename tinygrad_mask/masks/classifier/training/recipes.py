@@ -91,14 +91,14 @@ PRESS = Recipe(
 CARRY_OVER = replace(
     PRESS,
     class_balance=0.0,
-    class_shares=(0.45, 0.27, 0.28),
+    class_shares=(0.42, 0.27, 0.31),
     augmentation=Augmentation(
         scale=0.4,
         shift=0.12,
         soften=0.15,
         contrast=0.35,
         cast=0.15,
-        reduce=0.5,
+        reduce=0.4,
         night=0.14,
         cut_off=0.25,
     ),
