@@ -83,6 +83,9 @@ def main() -> None:
     parser.add_argument("--slices", type=Path, required=True, metavar="FILE")
     parser.add_argument("--carry-over", type=Path, required=True, metavar="FILE")
     parser.add_argument("--data", required=True, metavar="PATH")
+    parser.add_argument(
+        "--note", default="", metavar="TEXT", help="what else to say of how the weights came to be"
+    )
     parser.add_argument("--docs", type=Path, default=DOCS, metavar="FOLDER")
     parser.add_argument("--model", default=PRETRAINED, help="(default: the shipped weights)")
     arguments = parser.parse_args()
@@ -99,7 +102,10 @@ def main() -> None:
         parser.error(f"{arguments.model} was not trained with the settings of {folder}")
     content = {
         "model": facts(classifier, path),
-        "config": config | {part: [_named(path) for path in config[part]] for part in _PATHS},
+        "config": config
+        | {part: [_named(path) for path in config[part]] for part in _PATHS}
+        | {"initial": config["initial"] and Path(config["initial"]).name},
+        "note": arguments.note,
         "folds": sorted({int(row["fold"]) for row in predictions}),
         "sources": sorted({row["source"] for row in predictions}),
         "photographs": len({(row["source"], row["photograph"]) for row in predictions}),
@@ -270,6 +276,7 @@ def _how_judged(content: Mapping[str, Any]) -> str:
         "painted on it. Intervals are by bootstrap over photographs. The settings were chosen by "
         "such folds and by ilc2021 as a validation set, so the figures of both are optimistic. "
         "The shipped weights are trained with the same settings on all photographs."
+        + (f" {content['note']}" if content.get("note") else "")
     )
 
 
