@@ -38,6 +38,12 @@ _LONGEST_MESSAGE = 1000
 _CLASSIFIER = "tinygrad_mask.masks.classifier"
 _DETECTOR = "tinygrad_mask.masks.detector"
 
+_LAUNCHED = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "PMIX_RANK"}
+"""Variables that `mpiexec` or `srun` set for the processes that they start."""
+
+_ON_RANKS = ("train", "train-detector")
+"""The commands that divide their work among several ranks."""
+
 COMMANDS = {
     "train": (
         "learn from photographs how masks are worn",
@@ -87,6 +93,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models, and paths that are missing, taken, or may not be read or written; 130 after Ctrl-C or
     SIGTERM, 141 if the reader of the output went away.
     """
+    if arguments is None and not _LAUNCHED.isdisjoint(os.environ):
+        from tinygrad_mask.distributed import supervised
+
+        return supervised(_main_of_rank)
+    return _main(arguments)
+
+
+def _main_of_rank() -> int:
+    """Run the command as one of the ranks that `mpiexec` started; the first one speaks."""
+    from tinygrad_mask import distributed
+
+    distributed.init()
+    distributed.quiet()
+    try:
+        return _main(None)
+    except SystemExit as error:  # of the parser, which has said why on all ranks alike
+        return error.code if isinstance(error.code, int) else 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = _Parser(
         prog="tinygrad-mask",
         description="Learn and say how face masks are worn; look into the kernels that compute it.",
@@ -190,15 +216,44 @@ def _call(command: Callable[[argparse.Namespace], int | None], parsed: argparse.
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         with _interruptible(), _warnings_above_bars():
+            _check_ranks(parsed)
             return command(parsed) or 0
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as error:
         code, message = _failure(error)
+        if not _LAUNCHED.isdisjoint(os.environ):
+            _end_ranks(code, message, error)
         if code is None:
             raise
         print(message, file=sys.stderr)
         return code
+
+
+def _check_ranks(parsed: argparse.Namespace) -> None:
+    """Refuse several ranks where each would do, and write, the same."""
+    if _LAUNCHED.isdisjoint(os.environ):
+        return
+    from tinygrad_mask.distributed import launched_size
+    from tinygrad_mask.masks.errors import UsageError
+
+    command, ranks = getattr(parsed, "command", "train"), launched_size()
+    alone = command not in _ON_RANKS
+    for option in ("cross_validate", "protocol"):
+        if getattr(parsed, option, None) is not None:
+            command, alone = f"{command} --{option.replace('_', '-')}", True
+    if alone and ranks > 1:
+        raise UsageError(
+            f"{command}: expected one process, got {ranks} ranks; start it without mpiexec"
+        )
+
+
+def _end_ranks(code: int | None, message: str, error: BaseException) -> None:
+    """End the other ranks too; without others do nothing."""
+    from tinygrad_mask.distributed import end_all
+
+    expected = code is not None and not hasattr(error, "together")
+    end_all(message, 1 if code is None else code, None if expected else error)
 
 
 _AGAIN = 0.5

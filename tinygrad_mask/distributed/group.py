@@ -94,7 +94,7 @@ class Group:
         """Return when all ranks have called it; a `patient` rank waits for any time."""
 
     def leave(self, code: int, timeout: float) -> None:
-        """End this rank when all call it, or all of them after `timeout` seconds."""
+        """End this rank when all have called it, or all of them after `timeout` seconds."""
 
     def abort(self, code: int) -> None:
         """End all ranks at once with an exit code; nothing follows it."""

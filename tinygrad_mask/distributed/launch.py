@@ -45,6 +45,11 @@ def local_rank() -> int:
     return _first(_LOCAL_RANKS) or 0
 
 
+def local_size() -> int:
+    """Return how many of the ranks are on this machine."""
+    return max(_first(("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")) or 1, 1)
+
+
 def rank_name(rank: int, size: int, host: str | None = None) -> str:
     """Return how a rank is named in messages: `rank 1 of 4 (host)`."""
     return f"rank {rank} of {size} ({host or socket.gethostname()})"

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from tinygrad_mask.backends import get_num_threads, set_num_threads
+from tinygrad_mask.backends.cpu_kernels import THREADS_VARIABLE
 from tinygrad_mask.distributed.group import Group, RankFailedError
-from tinygrad_mask.distributed.launch import launched_size, mark_reported
+from tinygrad_mask.distributed.launch import launched_size, local_size, mark_reported
 
 TIMEOUT = 600.0
 """The seconds after which a rank is said to hang, unless `TINYGRAD_MASK_TIMEOUT` or `init` says
@@ -58,6 +60,7 @@ def init(*, timeout: float | None = None) -> Group:
             f"{group.size} from the MPI library; use the mpiexec of the library that mpi4py loads"
         )
     choose_device(group.local_rank)
+    _share_processors()
     sys.excepthook = _end_all_after
     atexit.register(_wait_for_others)
     _world = group
@@ -152,6 +155,12 @@ def _end_all_after(
     if not hasattr(error, "together") and kind is not RankFailedError:
         text = f"{kind.__name__}: {text}" if text else kind.__name__
     end_all(text, getattr(error, "exit_code", 1), error)
+
+
+def _share_processors() -> None:
+    """Divide the processors among the ranks of this machine, unless the number is given."""
+    if not os.environ.keys() & {THREADS_VARIABLE, "OMP_NUM_THREADS"}:
+        set_num_threads(max(get_num_threads() // local_size(), 1))
 
 
 def _wait_for_others() -> None:

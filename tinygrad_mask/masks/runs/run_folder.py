@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
+from tinygrad_mask import distributed
 from tinygrad_mask.files import is_partial, remove_partials, write_file
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.errors import UsageError
@@ -91,7 +93,14 @@ class RunFolder:
         From then on the run can be resumed. If the context ends with an error before more than
         settings were written, the folder is removed. Raises `UsageError` if something is there
         already, `InterruptedRunError` after Ctrl-C.
+
+        Of several ranks only the first one touches the folder; the others get one that is theirs
+        and does not stay.
         """
+        if distributed.rank() > 0:
+            with cls._scratch({"config.json": to_json(config)}) as folder:
+                yield folder
+            return
         made = [folder for folder in (path, *path.parents) if not folder.exists()]
         folder = cls.create(path)
         try:
@@ -117,14 +126,32 @@ class RunFolder:
         """Open the folder of a run to go on with; within the context no other process writes it.
 
         Raises `UsageError` if it is no run, or if another process works in it, and
-        `InterruptedRunError` after Ctrl-C.
+        `InterruptedRunError` after Ctrl-C. Of several ranks only the first one touches the folder;
+        the others get a copy of the settings, the split and the state.
         """
+        if distributed.rank() > 0:
+            with cls._scratch(distributed.broadcast(None)) as folder:
+                yield folder
+            return
         folder = cls(path)
         folder.read_config()
         with locked(path):
             remove_partials(path)
+            if distributed.size() > 1:
+                known = (folder.config, folder.split, folder.checkpoint, folder.checkpoint_before)
+                present = [file for file in (*known, path / cls.results[-1]) if file.exists()]
+                distributed.broadcast({file.name: file.read_bytes() for file in present})
             with folder._interruptible():
                 yield folder
+
+    @classmethod
+    @contextmanager
+    def _scratch(cls: type[Folder], files: Mapping[str, bytes]) -> Iterator[Folder]:
+        """Make a folder with some files that is removed at the end."""
+        with TemporaryDirectory(prefix="tinygrad-mask-") as path:
+            for name, content in files.items():
+                write_file(Path(path) / name, content)
+            yield cls(Path(path))
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

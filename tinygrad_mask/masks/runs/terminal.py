@@ -54,10 +54,12 @@ def train_in_folder(
 
     def write_state() -> None:
         state = trainer.state()
+        if trainer.group.rank > 0:
+            return
         with trainer.averaged():
             folder.write_state(model, trainer.progress.history, state)
 
-    if resumed:
+    if resumed and trainer.group.rank == 0:
         with trainer.averaged():
             folder.write_model(model, trainer.progress.history)
     try:

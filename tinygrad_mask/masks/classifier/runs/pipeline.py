@@ -96,11 +96,14 @@ def _train(
     print(trainer.classifier.model, end="\n\n")
     train_in_folder(trainer, trainer.classifier, folder, epoch_line, resumed=begun)
 
+    scores = trainer.validation_scores()
+    if trainer.group.rank > 0:
+        return folder
     faces = data.faces
     labels, photograph = faces.labels[validation_faces], faces.photograph[validation_faces]
     judgement = judge(
         labels,
-        trainer.validation_scores(),
+        scores,
         photograph=data.groups[photograph],
         sizes=faces.sizes[validation_faces],
         parts=halves(data.groups[photograph]),

@@ -1,5 +1,6 @@
 """Batches of faces to train on, varied at random in a thread of their own."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
@@ -8,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygrad_mask.data import DataLoader
+from tinygrad_mask.distributed import part_of
 from tinygrad_mask.masks.classifier.training.augmentation import Augmentation, augment
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.faces import FaceSet
 
 Batch = tuple[NDArray[Any], NDArray[np.int64]]
@@ -46,7 +49,22 @@ class TrainingBatches:
         self.augmentation = augmentation
         self.seed = seed
         self.scale = scale
+        self._part: tuple[int, int] | None = None  # the rank and the number of ranks
         self.class_shares = class_shares
+
+    def share(self, rank: int, size: int) -> "TrainingBatches":
+        """Return what makes one rank's part of each batch; its random numbers are its own.
+
+        Raises `UsageError` if a rank would have no face in a batch.
+        """
+        if len(self.positions) < len(self) * size:
+            raise UsageError(
+                f"--batch-size: expected at least one face per rank, got {self.batch_size} for "
+                f"{size} ranks"
+            )
+        shared = copy.copy(self)
+        shared._part = (rank, size)
+        return shared
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -62,10 +80,14 @@ class TrainingBatches:
 
     def batch(self, order: NDArray[np.int64], epoch: int, step: int) -> Batch:
         """Return the batch of a step, of the faces at these positions."""
+        key: tuple[int, ...] = (epoch, step)
+        if self._part is not None:
+            rank, size = self._part
+            order, key = order[part_of(len(order), rank, size)], (epoch, step, rank)
         if self.augmentation is None:
             crops = np.array(self.faces.crops[order])
         else:
-            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, step)))
+            rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
             size = self.faces.crops.shape[1]
             crops = augment(self.faces.cuts[order], size, self.augmentation, rng)
         return crops if self.scale is None else self.scale(crops), self.faces.labels[order]

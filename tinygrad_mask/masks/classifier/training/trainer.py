@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tinygrad_mask import Tensor, nn
 from tinygrad_mask import functions as F
 from tinygrad_mask.data import Rows
+from tinygrad_mask.distributed import part_of
 from tinygrad_mask.masks.classifier.evaluation.metrics import Metrics, compute_metrics
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.classifier.training.batches import TrainingBatches
@@ -119,14 +120,16 @@ class ClassifierTrainer(Trainer):
         return f"most likely the learning rate of {lr:g} is too high: try --lr {lr / 10:g}"
 
     def validation_scores(self) -> NDArray[np.float32]:
-        """Return the scores of the validation faces, (n, 3)."""
+        """Return the scores of the validation faces, (n, 3); each rank computes a part of them."""
         parts: list[NDArray[np.float32]] = []
+        group, count = self.group, len(self.validation_crops)
+        mine = part_of(count, group.rank, group.size)
         with self.averaged():
-            for start in range(0, len(self.validation_crops), _SCORED_AT_ONCE):
+            for start in range(mine.start, mine.stop, _SCORED_AT_ONCE):
                 self.stop_if_asked()
-                crops = self.validation_crops[start : start + _SCORED_AT_ONCE]
+                crops = self.validation_crops[start : min(start + _SCORED_AT_ONCE, mine.stop)]
                 parts.append(self.classifier.scores(crops, self.device))
-        return np.concatenate(parts)
+        return np.concatenate([scores for of_rank in group.all_gather(parts) for scores in of_rank])
 
     def validate(self) -> tuple[Metrics, NDArray[np.float32]]:
         """Return the metrics of the validation faces and their probabilities, (n, 3)."""

@@ -205,6 +205,8 @@ def _train(
         load_state(trainer, folder)
     print(f"{model.parameter_count():,} parameters\n")
     train_in_folder(trainer, detector, folder, detector_epoch_line, resumed=begun)
+    if trainer.group.rank > 0:
+        return folder
     with trainer.averaged():
         judgement = judge_detector(detector, judged)
     folder.write_results(judgement, trainer.progress.history, data.summary)

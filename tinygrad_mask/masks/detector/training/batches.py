@@ -1,5 +1,6 @@
 """Batches of training images for the detector, drawn ahead of time in a thread of their own."""
 
+import copy
 import threading
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tinygrad_mask.data import DataLoader, Dataset
+from tinygrad_mask.distributed import part_of
 from tinygrad_mask.masks.datasets.records import Photograph
 from tinygrad_mask.masks.detector.network.input import scale_pixels
 from tinygrad_mask.masks.detector.training.augmentation import (
@@ -18,6 +20,7 @@ from tinygrad_mask.masks.detector.training.augmentation import (
     draw_image,
 )
 from tinygrad_mask.masks.detector.training.targets import HeatMapTargets, make_targets
+from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.labels import LABELS
 
 _AHEAD = 3  # batches
@@ -89,6 +92,22 @@ class DetectorBatches:
         self.steps = steps
         self.min_face = min_face
         self.seed = seed
+        self._part: tuple[int, int] | None = None  # the rank and the number of ranks
+
+    def share(self, rank: int, size: int) -> "DetectorBatches":
+        """Return what makes one rank's part of each batch; its random numbers are its own.
+
+        Raises `UsageError` if a rank would have no image in a batch.
+        """
+        if self.batch_size < size:
+            raise UsageError(
+                f"--batch-size: expected at least one image per rank, got {self.batch_size} for "
+                f"{size} ranks"
+            )
+        shared = copy.copy(self)
+        part = part_of(self.batch_size, rank, size)
+        shared.batch_size, shared._part = part.stop - part.start, (rank, size)
+        return shared
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -103,7 +122,8 @@ class DetectorBatches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the batch of a step."""
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, step)))
+        key = (epoch, step) if self._part is None else (epoch, step, self._part[0])
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
         size = self.augmentation.size
         images = [draw_image(self.views, self.augmentation, rng) for _ in range(self.batch_size)]
         targets = [
