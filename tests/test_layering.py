@@ -30,6 +30,7 @@ LAYERS = [
         "masks.duplicates",
         "masks.events",
         "masks.faces",
+        "masks.fingerprints",
         "masks.splits",
         "masks.summary",
     ],

@@ -210,3 +210,17 @@ def test_too_few_folds_and_too_few_photographs_are_errors() -> None:
         fold_photographs([["proper"], ["none"], [], []], np.arange(4), 3, 0)
     with pytest.raises(UsageError, match=r"without fold \d of 2, all are 'proper'"):
         fold_photographs([["proper"], ["proper", "none"]], np.arange(2), 2, 0)
+
+
+def test_data_that_were_exchanged_are_noticed(tmp_path):
+    path = tmp_path / "split.json"
+    prints = [f"print-{k}" for k in range(len(PHOTOGRAPHS))]
+    save_split(path, SPLIT, PHOTOGRAPHS, prints)
+    assert len(load_split(path, PHOTOGRAPHS[::-1], prints[::-1]).train) == len(SPLIT.train)
+    changed = int(SPLIT.train[0])
+    others = [*prints[:changed], "another", *prints[changed + 1 :]]
+    with pytest.raises(
+        UsageError, match="not those that the run began with: 1, the first"
+    ) as error:
+        load_split(path, PHOTOGRAPHS, others)
+    assert str(error.value).endswith(PHOTOGRAPHS[changed].name)

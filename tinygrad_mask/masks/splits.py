@@ -155,8 +155,16 @@ def check_share(validation: float) -> None:
         raise UsageError(f"the share for validation must lie between 0 and 1, got {validation:g}")
 
 
-def save_split(path: Path, split: Split, photographs: Sequence[Photograph]) -> None:
+def save_split(
+    path: Path,
+    split: Split,
+    photographs: Sequence[Photograph],
+    fingerprints: Sequence[str] = (),
+) -> None:
     """Write a split as JSON, by source and name: `{"train": {source: [name, ...]}, ...}`.
+
+    With `fingerprints`, one per photograph, each side has those of its photographs too, in the same
+    order, by which `load_split` notices data that were exchanged.
 
     Raises `UsageError` where the file exists already or cannot be written.
     """
@@ -167,6 +175,11 @@ def save_split(path: Path, split: Split, photographs: Sequence[Photograph]) -> N
         for position in positions:
             names[photographs[position].source].append(photographs[position].name)
         content[side] = dict(names)
+        if fingerprints:
+            prints: dict[str, list[str]] = defaultdict(list)
+            for position in positions:
+                prints[photographs[position].source].append(fingerprints[position])
+            content[f"{side}_fingerprints"] = dict(prints)
     try:
         with path.open("x", encoding="utf-8") as file:
             json.dump(content, file, indent=1, ensure_ascii=False)
@@ -176,11 +189,13 @@ def save_split(path: Path, split: Split, photographs: Sequence[Photograph]) -> N
         raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def load_split(path: Path, photographs: Sequence[Photograph]) -> Split:
+def load_split(
+    path: Path, photographs: Sequence[Photograph], fingerprints: Sequence[str] = ()
+) -> Split:
     """Read a split back and find its photographs again among `photographs`, in any order.
 
     Raises `UsageError` where the file cannot be read, names a photograph that is not there or is
-    there twice, or does not name one that is.
+    there twice, or does not name one that is, or if one is not what it was by its fingerprint.
     """
     position = {(p.source, p.name): index for index, p in enumerate(photographs)}
     try:
@@ -202,6 +217,21 @@ def load_split(path: Path, photographs: Sequence[Photograph]) -> Split:
         if culprits:
             first = "/".join(map(str, culprits[0]))
             raise UsageError(f"{path}: {what}: {len(culprits)}, the first is {first}")
+    for side, names in keys.items():
+        stored = content.get(f"{side}_fingerprints", {})
+        prints = [fingerprint for source in content[side] for fingerprint in stored.get(source, ())]
+        if not prints or not fingerprints:
+            continue
+        changed = [
+            name
+            for (_, name), key, of in zip(names, names, prints, strict=False)
+            if fingerprints[position[key]] != of
+        ]
+        if changed or len(prints) != len(names):
+            raise UsageError(
+                f"{path}: photographs, boxes or labels are not those that the run began with: "
+                f"{len(changed)}, the first are {', '.join(changed[:3])}"
+            )
     train, validation = (
         np.array(sorted(position[key] for key in keys[side]), dtype=np.int64)
         for side in ("train", "validation")

@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from boxed_photographs import boxed_photographs, write_voc
 
 from tinygrad_mask import cli, serialization
 from tinygrad_mask.masks.errors import UsageError
@@ -210,3 +211,23 @@ def test_a_checksum_sees_every_array_and_text(dtype, shape):
     ):
         with pytest.raises(ValueError, match="checksum"):
             serialization.check_digest(others, said)
+
+
+@pytest.mark.parametrize("command", ["train", "train-detector"])
+def test_data_exchanged_between_start_and_resume_are_refused(command, tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    photographs = boxed_photographs(12, 5)
+    data = write_voc(tmp_path / "voc", photographs)
+    options = ["--image-size", "8", "--epochs", "2"] if command == "train" else DETECTOR[3:]
+    folder = tmp_path / "run"
+    dies_at_file(6, [command, "--data", str(data), *options, "--out", str(folder)])
+    path = data / "annotations" / "3.xml"
+    swapped = {"with_mask": "without_mask", "without_mask": "with_mask"}
+    text = path.read_text()
+    name = text.split("<name>")[1].split("</name>")[0]
+    other = swapped.get(name, "with_mask")
+    path.write_text(text.replace(f">{name}<", f">{other}<", 1))
+    capsys.readouterr()
+    assert cli.main([command, "--resume", str(folder)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "not those that the run began with: 1, the first are 3" in error

@@ -1,6 +1,7 @@
 """Cross-validation: every face is judged once, by a model that never saw its photograph."""
 
 import csv
+import hashlib
 import io
 import json
 import sys
@@ -28,6 +29,7 @@ from tinygrad_mask.masks.classifier.runs.loading import LoadedData, load_for, lo
 from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.classifier.training.trainer import epoch_line
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.fingerprints import fingerprints_of_faces
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.report.markdown import interval_text
 from tinygrad_mask.masks.runs.terminal import run_in_terminal
@@ -313,9 +315,11 @@ def mean_history(histories: Sequence[Sequence[Mapping[str, float]]]) -> list[dic
 def _folds_json(data: LoadedData, folds: NDArray[np.int64]) -> bytes:
     """The names of the photographs of each fold, and of those that are in none, by source."""
     content: dict[str, Mapping[str, list[str]]] = {}
+    digest = hashlib.sha256("".join(fingerprints_of_faces(data.faces)).encode()).hexdigest()
     for fold in np.unique(folds):
         names: dict[str, list[str]] = defaultdict(list)
         for k in np.flatnonzero(folds == fold):
             names[data.faces.photographs[k].source].append(data.faces.photographs[k].name)
         content["always trained on" if fold == ALWAYS_TRAINED else f"fold {fold + 1}"] = names
+    content["data"] = {"fingerprint": [digest]}
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

@@ -29,6 +29,7 @@ from tinygrad_mask.masks.classifier.runs.run_folder import ClassifierRunFolder
 from tinygrad_mask.masks.classifier.training.trainer import epoch_line
 from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.fingerprints import fingerprints_of_faces
 from tinygrad_mask.masks.runs.terminal import load_state, train_in_folder
 from tinygrad_mask.masks.splits import (
     Split,
@@ -126,13 +127,14 @@ def _train(
 
 def _split(config: RunConfig, data: LoadedData, folder: ClassifierRunFolder) -> Split:
     """Return the split that the folder holds; if there is none yet, split and write it."""
+    prints = fingerprints_of_faces(data.faces)
     if folder.split.exists():
-        return load_split(folder.split, data.faces.photographs)
+        return load_split(folder.split, data.faces.photographs, prints)
     labels = data.faces.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
     check_split(split, labels, data.groups)
     folder.write_left_out(data.issues)
-    save_split(folder.split, split, data.faces.photographs)
+    save_split(folder.split, split, data.faces.photographs, prints)
     return split
 
 

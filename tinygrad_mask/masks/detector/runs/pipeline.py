@@ -29,6 +29,7 @@ from tinygrad_mask.masks.detector.training.trainer import (
 )
 from tinygrad_mask.masks.duplicates import copies_of
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.fingerprints import fingerprints_of_boxes
 from tinygrad_mask.masks.runs.run_folder import RunFolder, flat_settings
 from tinygrad_mask.masks.runs.terminal import load_state, train_in_folder
 from tinygrad_mask.masks.splits import (
@@ -155,13 +156,14 @@ def _trained_on(hashes: NDArray[np.uint64], initial: Detector | None) -> NDArray
 
 def _split(config: DetectorRunConfig, data: DetectorData, folder: DetectorRunFolder) -> Split:
     """Return the split that the folder holds; if there is none yet, split and write it."""
+    prints = fingerprints_of_boxes(data.photographs, data.hashes)
     if folder.split.exists():
-        return load_split(folder.split, data.photographs)
+        return load_split(folder.split, data.photographs, prints)
     labels = data.labels_by_photograph()
     split = split_photographs(labels, data.groups, config.validation, config.seed)
     check_split(split, labels, data.groups)
     folder.write_left_out(data.issues)
-    save_split(folder.split, split, data.photographs)
+    save_split(folder.split, split, data.photographs, prints)
     return split
 
 
