@@ -46,6 +46,15 @@ def _flush_folder(folder: Path) -> None:
             os.close(number)
 
 
+def encode(text: str) -> bytes:
+    """Return a text as UTF-8.
+
+    What is no text in it, from a file's name in another encoding, becomes escapes, which JSON reads
+    back as they were.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
 def is_partial(path: Path) -> bool:
     """Whether a file is a temporary one of `write_file`, left behind if its process was killed."""
     return _PARTIAL.fullmatch(path.name) is not None

@@ -181,7 +181,7 @@ def save_split(
                 prints[photographs[position].source].append(fingerprints[position])
             content[f"{side}_fingerprints"] = dict(prints)
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(content, file, indent=1, ensure_ascii=False)
     except FileExistsError:
         raise UsageError(f"{path}: exists already, and is not overwritten") from None

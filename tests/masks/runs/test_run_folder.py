@@ -11,6 +11,7 @@ import textwrap
 import numpy as np
 import pytest
 from boxed_photographs import boxed_photographs, write_voc
+from PIL import Image
 
 from tinygrad_mask import cli, serialization
 from tinygrad_mask.masks.errors import UsageError
@@ -231,3 +232,19 @@ def test_data_exchanged_between_start_and_resume_are_refused(command, tmp_path, 
     assert cli.main([command, "--resume", str(folder)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "not those that the run began with: 1, the first are 3" in error
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_that_are_no_text_are_trained_on_and_resumed(tmp_path, capsys):
+    data = tmp_path / os.fsdecode(b"data-\xe9")
+    for name, colour in (("with_mask", 200), ("without_mask", 60)):
+        (data / name).mkdir(parents=True)
+        for number in range(4):
+            noise = np.random.default_rng([colour, number]).integers(0, colour, (8, 8, 3), np.uint8)
+            picture = Image.fromarray(noise).resize((40, 40))
+            picture.save(data / name / os.fsdecode(b"\xff-%d.png" % number))
+    options = ["--data", str(data), "--image-size", "8", "--epochs", "2"]
+    assert cli.main(["train", *options, "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == [str(data)]
+    assert cli.main(["train", "--resume", str(tmp_path / "run"), "--epochs", "3"]) == 0

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from tinygrad_mask import distributed
-from tinygrad_mask.files import is_partial, remove_partials, write_file
+from tinygrad_mask.files import encode, is_partial, remove_partials, write_file
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.errors import UsageError
 from tinygrad_mask.masks.runs.lock import LOCK, locked
@@ -181,7 +181,7 @@ class RunFolder:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["why", "what"])
         writer.writerows((kind, item) for kind, items in issues.items.items() for item in items)
-        write_file(self._left_out, text.getvalue().encode(), overwrite=True)
+        write_file(self._left_out, encode(text.getvalue()), overwrite=True)
 
     def read_config(self) -> dict[str, Any]:
         """Read the settings back; raises `UsageError` where the folder is not that of a run."""
@@ -329,4 +329,4 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_json(content: Mapping[str, Any]) -> bytes:
     """Return the content of a JSON file."""
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    return encode(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_mask.files import write_file
+from tinygrad_mask.files import encode, write_file
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement
 from tinygrad_mask.masks.classifier.report.tables import (
     alarm_tables,
@@ -67,7 +67,7 @@ def write_report(
     if history:
         sections += [_course(history)]
     sections += settings_and_data(config, data_summary)
-    write_file(Path(path), ("\n\n".join(sections) + "\n").encode())
+    write_file(Path(path), encode("\n\n".join(sections) + "\n"))
 
 
 def _course(history: Sequence[Mapping[str, float]]) -> str:

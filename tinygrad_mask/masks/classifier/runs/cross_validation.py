@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tinygrad_mask import resolve_device, serialization
 from tinygrad_mask.data import Rows
-from tinygrad_mask.files import write_file
+from tinygrad_mask.files import encode, write_file
 from tinygrad_mask.masks.classifier.evaluation.judging import Judgement, judge
 from tinygrad_mask.masks.classifier.evaluation.metrics import format_metrics, recall_of_improper
 from tinygrad_mask.masks.classifier.runs.config import (
@@ -292,7 +292,7 @@ def _write_results(
                 *(f"{score:.6f}" for score in result.scores[row]),
             ]
         )
-    write_file(folder.path / "predictions.csv", text.getvalue().encode(), overwrite=True)
+    write_file(folder.path / "predictions.csv", encode(text.getvalue()), overwrite=True)
     folder.write_results(
         classifier=None,
         judgement=judgement,
@@ -322,4 +322,4 @@ def _folds_json(data: LoadedData, folds: NDArray[np.int64]) -> bytes:
             names[data.faces.photographs[k].source].append(data.faces.photographs[k].name)
         content["always trained on" if fold == ALWAYS_TRAINED else f"fold {fold + 1}"] = names
     content["data"] = {"fingerprint": [digest]}
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+    return encode(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_mask.files import write_file
+from tinygrad_mask.files import encode, write_file
 from tinygrad_mask.masks.detector.evaluation.judging import DetectorJudgement
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.report.markdown import (
@@ -45,7 +45,7 @@ def write_detector_report(
         "## Settings",
         *settings_and_data(config, data_summary),
     ]
-    write_file(Path(path), ("\n\n".join(sections) + "\n").encode())
+    write_file(Path(path), encode("\n\n".join(sections) + "\n"))
 
 
 def figures_table(judgement: DetectorJudgement) -> str:
