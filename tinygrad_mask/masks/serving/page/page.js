@@ -2,16 +2,16 @@
 
 import { Door, answer as answerOf, count } from "./door.js";
 import { drawFaces, SYMBOLS } from "./drawing.js";
-import { EngineError } from "./engine_error.js";
+import { EngineError, ServerEngine } from "./server_engine.js";
 import { Tracker } from "./tracking.js";
 import { fill, preferred, speak } from "./words.js";
 
 const FRAME_SIDE = 640; // pixels of the longer side of the frames that are looked at
-const LARGEST_SHOWN = 1280; // of a photograph
+const SMALLEST_SHOWN = 640; // of a photograph: smaller ones have no room for captions
+const LARGEST_SHOWN = 1280;
 const ALARMS = ["improper", "none"];
 
 const $ = (id) => document.getElementById(id);
-const engineName = document.querySelector('meta[name="engine"]').content;
 
 let words;
 let engine;
@@ -124,7 +124,8 @@ async function lookAtPhotograph(blob) {
     const picture = await createImageBitmap(blob);
     shown = () => {
       const faces = judged(answer.faces);
-      const scale = Math.min(1, LARGEST_SHOWN / Math.max(answer.width, answer.height));
+      const longer = Math.max(answer.width, answer.height);
+      const scale = Math.min(Math.max(longer, SMALLEST_SHOWN), LARGEST_SHOWN) / longer;
       const drawn = faces.map((face, k) => ({
         ...face, box: face.box.map((edge) => edge * scale), text: `${k + 1} ${words.labels[face.answer]}`,
       }));
@@ -242,7 +243,7 @@ async function listCameras() {
 async function setLanguage(language) {
   words = await speak(language);
   $("language").value = language;
-  $("privacy").textContent = words[`privacy ${engineName}`];
+  $("privacy").textContent = words.privacy;
   const chosen = $("sensitivity").value || kept.get("sensitivity", "balanced");
   $("sensitivity").replaceChildren(
     ...Object.entries(words.sensitivities).map(([name, text]) => new Option(text, name)),
@@ -319,12 +320,7 @@ function connectControls() {
 
 // --- start -----------------------------------------------------------------------------------------
 
-async function createEngine() {
-  if (engineName === "browser") {
-    const { BrowserEngine } = await import("./browser_engine.js");
-    return new BrowserEngine();
-  }
-  const { ServerEngine } = await import("./server_engine.js");
+function createEngine() {
   // What follows the # never reaches a server or its log.
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token !== null) {
@@ -353,12 +349,7 @@ $("view").classList.add("empty");
 sensitivities = await (await fetch("sensitivity.json")).json();
 connectControls();
 await setLanguage(kept.get("language", null) ?? preferred(navigator.languages));
-engine = await createEngine();
+engine = createEngine();
 engine.watched = false;
-if (engineName === "server" && (await (await fetch("api/camera.json")).json()).camera) showServersCamera();
-try {
-  await engine.start();
-} catch (error) {
-  notice(error.words, error.detail);
-}
+if ((await (await fetch("api/camera.json")).json()).camera) showServersCamera();
 document.body.dataset.ready = "true";

@@ -1,14 +1,18 @@
 // Ask the server: frames over a socket, one at a time, and photographs over HTTP.
-//
-// An engine has `start()`, `detectFrame(canvas)`, `detectPhotograph(blob)` and `stop()`; a frame's
-// answer is null if there was none. browser_engine.js is the other engine.
-
-import { EngineError } from "./engine_error.js";
 
 const QUALITY = 0.85;
 const RETRY_MS = 1500;
 const UNAUTHORIZED = 4401;
 const BUSY = 1013;
+
+/** Why an engine has no answer: `words` is the key of the text, `detail` what is put into it. */
+export class EngineError extends Error {
+  constructor(words, detail = "") {
+    super(`${words} ${detail}`);
+    this.words = words;
+    this.detail = detail;
+  }
+}
 
 export class ServerEngine {
   constructor(token) {
@@ -17,8 +21,6 @@ export class ServerEngine {
     this.waiting = null;
     this.retryAt = 0;
   }
-
-  async start() {}
 
   /** The faces in a picture of a camera. Throws EngineError if the server cannot be asked now. */
   async detectFrame(canvas) {
