@@ -44,7 +44,7 @@ def test_sums_and_broadcasts_keep_kind_and_dtype(tmp_path):
     group.barrier()
     print("done", flush=True)
     """
-    assert run(2, tmp_path, code).stdout.split() == ["done", "done"]
+    assert run(2, tmp_path, code).stdout.count("done") == 2  # their lines may be mixed
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
