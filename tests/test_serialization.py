@@ -69,6 +69,18 @@ def test_saving_the_same_twice_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+def test_the_order_of_the_texts_does_not_change_the_bytes(tmp_path):
+    texts = {f"name {k} é": f'text {k}\n"' for k in range(12)}
+    arrays = {"b": np.arange(3.0), "a": np.ones(5, np.uint8)}
+    for k in range(6):
+        shuffled = dict(sorted(texts.items(), key=lambda item: hash((k, item))))
+        serialization.save(tmp_path / f"{k}", arrays, shuffled)
+    assert len({(tmp_path / f"{k}").read_bytes() for k in range(6)}) == 1
+    came, known = serialization.load(tmp_path / "0")
+    assert known == texts
+    assert_same_arrays(came, arrays)
+
+
 def test_a_model_goes_through_a_file(tmp_path):
     def build(seed):
         rng = np.random.default_rng(seed)

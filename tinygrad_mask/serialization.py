@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Mapping
@@ -57,8 +58,9 @@ def save(
 ) -> None:
     """Write arrays by name, such as a `state_dict`, and texts by name.
 
-    The file appears whole or not at all. Raises `FileExistsError` if it is there already, unless
-    `overwrite`, and `TypeError` for an array that holds no numbers.
+    The file appears whole or not at all; the same arrays and texts give the same bytes. Raises
+    `FileExistsError` if it is there already, unless `overwrite`, and `TypeError` for an array that
+    holds no numbers.
     """
     for name, array in arrays.items():
         if np.asarray(array).dtype.kind not in "biuf" or np.asarray(array).dtype.itemsize > 8:
@@ -66,7 +68,24 @@ def save(
     # safetensors writes the memory as it lies, which for a view is not the array.
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     content = safetensors.numpy.save(contiguous, dict(metadata) if metadata else None)
-    write_file(path, content, overwrite=overwrite)
+    write_file(path, _sorted_texts(content), overwrite=overwrite)
+
+
+def _sorted_texts(content: bytes) -> bytes:
+    """Return a safetensors file with its texts in the order of their names.
+
+    safetensors stores them in an order that changes from call to call. A file is the length of its
+    header (8 bytes, little endian), the header (JSON, filled up with blanks to a multiple of 8
+    bytes) and the arrays, whose places are counted from the end of the header.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    if "__metadata__" not in header:
+        return content
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def load(
