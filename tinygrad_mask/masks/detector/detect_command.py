@@ -10,7 +10,6 @@ from tinygrad_mask.files import check_folder
 from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.detector.inference.photographs import LOWEST_SCORE, AnswerSettings
-from tinygrad_mask.masks.detector.inference.results import printable
 from tinygrad_mask.masks.detector.inference.session import Session
 from tinygrad_mask.masks.detector.inference.sources import (
     Kind,
@@ -20,6 +19,7 @@ from tinygrad_mask.masks.detector.inference.sources import (
 )
 from tinygrad_mask.masks.detector.network.detector import Detector
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.file_names import printable
 from tinygrad_mask.masks.model_files import MODEL_HELP, PRETRAINED
 
 _NO_CLASSIFIER = "none"

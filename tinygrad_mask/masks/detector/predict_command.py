@@ -17,10 +17,10 @@ from tinygrad_mask.masks.classifier.network.classifier import Classifier
 from tinygrad_mask.masks.data_issues import DataIssues
 from tinygrad_mask.masks.datasets.box_files import read_boxes
 from tinygrad_mask.masks.datasets.records import Box
-from tinygrad_mask.masks.detector.inference.results import printable, unicode_name
 from tinygrad_mask.masks.detector.inference.whole_pictures import FaceFinder
 from tinygrad_mask.masks.detector.network.detector import Detector
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.file_names import printable, unicode_name
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.model_files import MODEL_HELP, PRETRAINED
 

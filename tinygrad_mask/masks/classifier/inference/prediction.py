@@ -17,6 +17,7 @@ from tinygrad_mask.masks.colour_order import seems_exchanged
 from tinygrad_mask.masks.crops import CropSettings, box_size, crop_face
 from tinygrad_mask.masks.data_issues import DataIssues, logger
 from tinygrad_mask.masks.datasets.records import Box
+from tinygrad_mask.masks.file_names import printable
 from tinygrad_mask.masks.images import read_image
 
 BATCH = 128
@@ -84,7 +85,7 @@ def _warn_of_colours(image: str) -> None:
     logger.warning(
         "%s: red and blue seem to be exchanged; if the picture was saved from an array in the "
         "order blue, green, red, as OpenCV has it, the answers about it are worth nothing",
-        image,
+        printable(image),
     )
 
 

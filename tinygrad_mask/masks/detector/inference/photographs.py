@@ -11,7 +11,6 @@ from PIL import Image
 from tinygrad_mask.data import DataLoader
 from tinygrad_mask.files import write_file
 from tinygrad_mask.masks.data_issues import DataIssues
-from tinygrad_mask.masks.detector.inference.results import printable
 from tinygrad_mask.masks.detector.inference.sources import UNREADABLE, Source
 from tinygrad_mask.masks.detector.network.decoding import Detections
 from tinygrad_mask.masks.detector.network.detector import (
@@ -23,6 +22,7 @@ from tinygrad_mask.masks.detector.network.detector import (
     answers,
 )
 from tinygrad_mask.masks.detector.report.drawing import draw_faces, legible_scale
+from tinygrad_mask.masks.file_names import printable
 from tinygrad_mask.masks.images import read_image
 
 LOWEST_SCORE = 0.02

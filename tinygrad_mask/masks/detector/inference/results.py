@@ -5,25 +5,11 @@ from typing import Any
 
 from tinygrad_mask.masks.detector.network.decoding import Detections
 from tinygrad_mask.masks.detector.network.detector import TOO_SMALL, UNSURE, DetectedFace
+from tinygrad_mask.masks.file_names import printable, unicode_name
 from tinygrad_mask.masks.labels import LABELS
 
 ANSWERS = (*LABELS, UNSURE, TOO_SMALL)
 """All that can be said of a face."""
-
-
-def printable(name: str) -> str:
-    """Return a file name such that it stays in its line and every terminal can show it.
-
-    Control characters, and bytes that are no UTF-8, are escaped as Python escapes them.
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
-    )
-
-
-def unicode_name(name: str) -> str:
-    """Return a file name for JSON, whose text is Unicode: bytes that are no UTF-8 are escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def face_line(name: str, face: DetectedFace) -> str:

@@ -24,14 +24,13 @@ from tinygrad_mask.masks.detector.inference.results import (
     counts_text,
     face_line,
     plural,
-    printable,
-    unicode_name,
 )
 from tinygrad_mask.masks.detector.inference.sources import UNREADABLE, Kind, Source
 from tinygrad_mask.masks.detector.inference.videos import AnsweredFrame, VideoFaces
 from tinygrad_mask.masks.detector.network.decoding import Detections
 from tinygrad_mask.masks.detector.network.detector import Detector
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.file_names import printable, unicode_name
 from tinygrad_mask.masks.labels import LABELS
 from tinygrad_mask.masks.tracking import SeenPerson
 from tinygrad_mask.masks.video import VideoSource

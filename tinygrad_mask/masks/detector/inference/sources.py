@@ -13,8 +13,8 @@ from enum import Enum
 from pathlib import Path
 
 from tinygrad_mask.masks.data_issues import DataIssues
-from tinygrad_mask.masks.detector.inference.results import printable
 from tinygrad_mask.masks.errors import UsageError
+from tinygrad_mask.masks.file_names import printable
 from tinygrad_mask.masks.images import is_image_file
 from tinygrad_mask.masks.video import VIDEO_SUFFIXES, is_stream, is_video_file, without_password
 
