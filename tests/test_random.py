@@ -83,8 +83,8 @@ def test_what_is_no_seed_is_refused(seed, error, got):
         (lambda: nn.Conv2d(2, 3, 3, rng=0), "Conv2d: {}, got 0; pass rng={}(0), {}(0) first"),
         (lambda: nn.Dropout(rng=0), "Dropout: {}, got 0; pass rng={}(0), {}(0) first"),
         (
-            lambda: F.dropout(Tensor([1.0]), 0.5, True),
-            "dropout: {}, got True; pass rng={}(0), {}(0) first",
+            lambda: F.dropout(Tensor([1.0]), 0.5, 42),
+            "dropout: {}, got 42; pass rng={}(42), {}(42) first",
         ),
     ],
     ids=["Linear", "Conv2d", "Dropout", "dropout"],

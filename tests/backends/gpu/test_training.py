@@ -169,17 +169,18 @@ def test_a_run_that_is_replayed_as_a_graph_has_the_history_of_one_that_is_not(ki
 
 @pytest.mark.usefixtures("gpu")
 def test_a_run_on_a_gpu_that_diverges_says_in_which_step():
-    trainer = make_trainer("mlp", "cuda", lr=1e30)
-    with pytest.raises(TrainingDivergedError, match=r"the loss is .* in epoch 1, step 2"):
-        trainer.run()
+    for device in ("cpu", "cuda"):
+        trainer = make_trainer("mlp", device, lr=1e10)
+        with pytest.raises(TrainingDivergedError, match=r"the loss is .* in epoch 1, step 3"):
+            trainer.run()
 
 
 def test_a_loop_looks_at_an_outcome_when_the_next_step_was_begun(gpu):
     trainer = make_trainer("mlp", "cuda")
     [first, second, _] = trainer._batches()
-    trainer._step(*(sent() for sent in first))
-    assert trainer.progress.step == 0
-    trainer._step(*(sent() for sent in second))
+    for (weight, arrays), done in ((first, 0), (second, 1)):
+        trainer._step(weight, *(sent() for sent in arrays))
+        assert trainer.progress.step == done
     assert (trainer.progress.step, trainer.progress.seen) == (1, 7)
 
 
