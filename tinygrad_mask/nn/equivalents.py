@@ -7,6 +7,7 @@ EQUIVALENTS = {
     "BatchNorm1d": "use nn.BatchNorm, which takes inputs of any rank",
     "BatchNorm2d": "use nn.BatchNorm, which takes inputs of any rank",
     "BatchNorm3d": "use nn.BatchNorm, which takes inputs of any rank",
+    "SyncBatchNorm": "use tinygrad_mask.distributed.SyncBatchNorm",
     "BatchNormalization": "use nn.BatchNorm",
     "LayerNormalization": "use nn.LayerNorm",
     "GroupNormalization": "use nn.GroupNorm",
