@@ -76,19 +76,7 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
         help="write detections in COCO's result format, one per face and class, down to a face "
         f"score of {LOWEST_SCORE:g}; image_id is the name without suffix, of a frame NAME/NUMBER",
     )
-    parser.add_argument(
-        "--model",
-        default=PRETRAINED,
-        metavar="MODEL",
-        help=f"the detector: {MODEL_HELP} (the default)",
-    )
-    parser.add_argument(
-        "--classifier",
-        default=PRETRAINED,
-        metavar="MODEL",
-        help="the second opinion about each face, a model of `train`; its probabilities and the "
-        f"detector's are averaged; {_NO_CLASSIFIER} goes without (default: {PRETRAINED})",
-    )
+    add_model_arguments(parser)
     defaults = AnswerSettings()
     parser.add_argument(
         "--least-score",
@@ -156,6 +144,23 @@ def detect_command(arguments: argparse.Namespace) -> int:
     session.finish()
     print(_next(arguments), file=sys.stderr)
     return 0 if session.complete else 1
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the models that `load_model` is given."""
+    parser.add_argument(
+        "--model",
+        default=PRETRAINED,
+        metavar="MODEL",
+        help=f"the detector: {MODEL_HELP} (the default)",
+    )
+    parser.add_argument(
+        "--classifier",
+        default=PRETRAINED,
+        metavar="MODEL",
+        help="the second opinion about each face, a model of `train`; its probabilities and the "
+        f"detector's are averaged; {_NO_CLASSIFIER} goes without (default: {PRETRAINED})",
+    )
 
 
 def load_model(model: str, classifier: str, device: str) -> Detector:

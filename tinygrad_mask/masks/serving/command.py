@@ -9,9 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinygrad_mask import resolve_device
-from tinygrad_mask.masks.detector.detect_command import load_model
+from tinygrad_mask.masks.detector.detect_command import add_model_arguments, load_model
 from tinygrad_mask.masks.errors import UsageError
-from tinygrad_mask.masks.model_files import MODEL_HELP, PRETRAINED
 
 _TOKEN_VARIABLE = "TINYGRAD_MASK_TOKEN"
 _DEFAULT_PORT = 8000
@@ -71,19 +70,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="the longer side at which a camera's frames are looked at (default: %(default)s); "
         "more finds people who are farther away, and takes longer",
     )
-    parser.add_argument(
-        "--model",
-        default=PRETRAINED,
-        metavar="MODEL",
-        help=f"the detector: {MODEL_HELP} (the default)",
-    )
-    parser.add_argument(
-        "--classifier",
-        default=PRETRAINED,
-        metavar="MODEL",
-        help="the second opinion about each face, a model of `train`; none goes without "
-        f"(default: {PRETRAINED})",
-    )
+    add_model_arguments(parser)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.set_defaults(run=serve_command)
 
